@@ -1,0 +1,1 @@
+"""Job specs, command line, reports and the demo."""

@@ -1,0 +1,1 @@
+"""The bundled clip, its reference picture and the main job on them."""

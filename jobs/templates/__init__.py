@@ -1,0 +1,1 @@
+"""Templates of the report and of the job file."""

@@ -1,0 +1,1 @@
+"""The mathematics: models, forward operators, solvers, attention, style; torch, and no Ray."""

@@ -1,0 +1,1 @@
+"""Attention banks, hat weights and processors shared across frames."""

@@ -1,0 +1,1 @@
+"""Forward operators y = A x + n, each with its exact adjoint."""

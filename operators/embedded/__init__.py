@@ -1,0 +1,1 @@
+"""Weights of the embedded prior; see README.md here."""

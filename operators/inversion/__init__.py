@@ -1,0 +1,1 @@
+"""Deterministic inversions of the sampling ODE."""

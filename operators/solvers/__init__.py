@@ -1,0 +1,1 @@
+"""Posterior samplers and restoration solvers, one algorithm per file."""

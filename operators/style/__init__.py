@@ -1,0 +1,1 @@
+"""Stylization methods and the statistics they share."""

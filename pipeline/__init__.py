@@ -1,0 +1,1 @@
+"""Ray graph, storage, video containers, plan, keys and manifests; no diffusion maths."""

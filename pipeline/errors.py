@@ -1,0 +1,69 @@
+"""Typed errors of the pipeline.
+
+ReelweaveError
+├── SpecError         what the user asked for cannot be done      -> exit 2, before any work
+├── SourceError       this video cannot be processed              -> quarantine the video, go on
+├── ChunkError        a piece of a video failed again and again   -> quarantine the video, go on
+└── StoreError        object storage refused or lost something    -> stop the run, resume later
+
+Each carries its facts as keyword attributes besides the message, and survives pickling,
+since errors cross process borders.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ReelweaveError(Exception):
+    """Base of all errors a user may see; ``str(error)`` is one sentence with the remedy.
+
+    ``facts`` holds JSON-able details (uri, field, frame, ...).
+    """
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.facts)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SpecError(ReelweaveError):
+    """The job file, a flag or an endpoint is wrong. ``field`` names the place (``a.b.c``)."""
+
+    def __init__(self, message: str, *, field: str = "", **facts: Any) -> None:
+        super().__init__(message, field=field, **facts)
+
+    @property
+    def field(self) -> str:
+        return str(self.facts["field"])
+
+
+class SourceError(ReelweaveError):
+    """One source video is refused. ``code`` is a stable word such as ``no_video_stream``."""
+
+    def __init__(self, message: str, *, code: str, **facts: Any) -> None:
+        super().__init__(message, code=code, **facts)
+
+    @property
+    def code(self) -> str:
+        return str(self.facts["code"])
+
+
+class ChunkError(SourceError):
+    """A chunk, anchor or knot of a video failed on every attempt; the video is quarantined."""
+
+
+class StoreError(ReelweaveError):
+    """Object storage failed in a way that retrying inside the run did not cure."""
+
+
+def _rebuild(cls: type[ReelweaveError], message: str, facts: dict[str, Any]) -> ReelweaveError:
+    error = cls.__new__(cls)
+    ReelweaveError.__init__(error, message, **facts)
+    return error

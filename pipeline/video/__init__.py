@@ -1,0 +1,1 @@
+"""Probe, index, exact decode, colour, encode, assembly and verification of one video."""

@@ -1,0 +1,124 @@
+"""Frozen values that describe one video. Times are integers in a `Fraction` time base, never floats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+Origin = Literal["source", "assumed"]
+
+
+@dataclass(frozen=True)
+class Colour:
+    """Colour tags as FFmpeg's AVCOL_* integers; unspecified primaries/transfer stay 2.
+
+    ``matrix`` and ``range`` (1 limited, 2 full) are resolved, with their origin beside them.
+    """
+
+    matrix: int
+    range: int
+    primaries: int
+    transfer: int
+    matrix_origin: Origin
+    range_origin: Origin
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Stored (unrotated) picture size in pixels, sample aspect ratio, 9-int display matrix or None."""
+
+    width: int
+    height: int
+    sample_aspect_ratio: Fraction
+    display_matrix: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class StreamSummary:
+    """One stream of the source container: kind is video, audio, subtitle, data or attachment."""
+
+    index: int
+    kind: str
+    codec: str | None
+    attached_picture: bool
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """What one linear pass over a file found. All per-frame tuples are in presentation order.
+
+    ``pts`` are integers in ``time_base``; ``frame_hashes`` are 64-bit hashes of the decoded planes;
+    ``key_pts``/``key_dts`` describe the key packets (dts falls back to pts);
+    ``cuts`` are the ordinals at which a scene starts, beginning with 0.
+    """
+
+    source_digest: str
+    container: str
+    stream: int
+    streams: tuple[StreamSummary, ...]
+    codec: str
+    pix_fmt: str
+    bit_depth: int
+    time_base: Fraction
+    average_rate: Fraction
+    pts: tuple[int, ...]
+    durations: tuple[int, ...]
+    frame_hashes: tuple[int, ...]
+    key_pts: tuple[int, ...]
+    key_dts: tuple[int, ...]
+    cuts: tuple[int, ...]
+    colour: Colour
+    geometry: Geometry
+    interlaced_frames: int
+    decode_errors: int
+    warnings: tuple[str, ...]
+
+    @property
+    def frames(self) -> int:
+        """Number of decoded, presented frames."""
+        return len(self.pts)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One encoded chunk: closed GOPs in the final codec, decoded once to prove what it holds.
+
+    ``frame_md5`` has one md5 hex digest over the decoded planes per frame, presentation order.
+    """
+
+    frames: int
+    frame_md5: tuple[str, ...]
+    codec: str
+    pix_fmt: str
+    width: int
+    height: int
+    extradata_md5: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """How an output file was put together."""
+
+    container: str
+    dropped_streams: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What decoding a finished file yields.
+
+    ``frames_md5``: md5 over all decoded planes (rows without padding) of all frames, in order.
+    ``pts_sha256``: sha256 of the comma-joined decimal pts in the stream's own time base.
+    """
+
+    frames: int
+    frames_md5: str
+    frame_md5: tuple[str, ...]
+    pts: tuple[int, ...]
+    pts_sha256: str
+    time_base: Fraction
+    decode_errors: int
