@@ -1,0 +1,37 @@
+"""Counter-based noise: a function of what it is for, never of when or where it is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+def keyed_generator(*key: int | str) -> torch.Generator:
+    """A CPU generator seeded with blake2b-64 of the key; parts are separated, so no two keys collide
+    by concatenation."""
+    material = "\x1f".join(f"{type(part).__name__}:{part}" for part in key).encode()
+    seed = int.from_bytes(hashlib.blake2b(material, digest_size=8).digest(), "big") >> 1
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def keyed_normal(shape: Shape, *key: int | str) -> Tensor:
+    """Standard normal float32 CPU tensor of ``shape``, equal for equal keys on every machine."""
+    return torch.randn(shape, generator=keyed_generator(*key), dtype=torch.float32)
+
+
+def frame_noise(
+    shape: Shape, *, seed: int, source_digest: str, scene: int, frame: int, purpose: str, rho: float
+) -> Tensor:
+    """Initial noise of one frame, N(0, I): ``sqrt(rho) e_scene + sqrt(1-rho) e_frame``.
+
+    ``rho`` in [0, 1] is the correlation between any two frames of a scene: 1 sticks texture to the
+    screen, 0 flickers. ``frame`` is the absolute ordinal in the source.
+    """
+    shared = keyed_normal(shape, seed, source_digest, "scene", scene, purpose)
+    own = keyed_normal(shape, seed, source_digest, "frame", frame, purpose)
+    return math.sqrt(rho) * shared + math.sqrt(1.0 - rho) * own
