@@ -13,7 +13,7 @@ from torch import Tensor
 
 from operators.inversion.ddim import ddim_invert
 from operators.solvers.base import LatentPrior, State
-from operators.solvers.ddim import ddim_step
+from operators.solvers.ddim import ddim_step, next_alpha
 from operators.style.transport import LatentStatistics, latent_statistics, transport
 
 
@@ -52,9 +52,7 @@ class StyleAligned:
     def step(self, i: int, state: State, prior: LatentPrior) -> State:
         """One DDIM step (eta 0) under whatever attention the caller shares."""
         prediction = prior.predict(state.z, self.timesteps[i])
-        last = i + 1 == len(self.timesteps)
-        level = prior.final_alpha_cumprod if last else prior.alphas_cumprod[self.timesteps[i + 1]]
-        return State(z=ddim_step(prediction, level), y=state.y)
+        return State(z=ddim_step(prediction, next_alpha(prior, self.timesteps, i)), y=state.y)
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
         """Decode."""

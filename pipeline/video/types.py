@@ -35,6 +35,18 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Hdr:
+    """Static HDR10 metadata of the first frame, as FFmpeg stores it.
+
+    ``mastering``: ten rationals as (numerator, denominator) pairs: x, y of red, green, blue and
+    white point, then minimum and maximum luminance in cd/m2. ``content_light``: MaxCLL, MaxFALL.
+    """
+
+    mastering: tuple[tuple[int, int], ...] | None
+    content_light: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
 class StreamSummary:
     """One stream of the source container: kind is video, audio, subtitle, data or attachment."""
 
@@ -45,12 +57,36 @@ class StreamSummary:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What the header and the first packets of a file say, before any picture is decoded.
+
+    ``stream`` is the index of the chosen video stream; ``average_rate`` may be 0 when unknown.
+    """
+
+    container: str
+    streams: tuple[StreamSummary, ...]
+    stream: int
+    codec: str
+    pix_fmt: str
+    bit_depth: int
+    time_base: Fraction
+    average_rate: Fraction
+    field_order: int
+    colour: Colour
+    geometry: Geometry
+    header_frames: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class VideoIndex:
     """What one linear pass over a file found. All per-frame tuples are in presentation order.
 
     ``pts`` are integers in ``time_base``; ``frame_hashes`` are 64-bit hashes of the decoded planes;
     ``key_pts``/``key_dts`` describe the key packets (dts falls back to pts);
     ``cuts`` are the ordinals at which a scene starts, beginning with 0.
+    ``field_order`` is FFmpeg's AVFieldOrder of the stream (0 unknown, 1 progressive, 2/4 top first,
+    3/5 bottom first).
     """
 
     source_digest: str
@@ -73,6 +109,8 @@ class VideoIndex:
     interlaced_frames: int
     decode_errors: int
     warnings: tuple[str, ...]
+    hdr: Hdr | None = None
+    field_order: int = 0
 
     @property
     def frames(self) -> int:
@@ -100,11 +138,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class Assembly:
-    """How an output file was put together."""
+    """How an output file was put together.
+
+    ``stream`` is the index of the main video stream in the output; ``copied`` pairs source and
+    output indices of streams copied packet by packet; ``shift`` (seconds) was added to all times.
+    """
 
     container: str
     dropped_streams: tuple[str, ...]
     warnings: tuple[str, ...]
+    stream: int = 0
+    copied: tuple[tuple[int, int], ...] = ()
+    shift: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,180 @@
+"""Starting Ray, and the one thing that outlives a dying worker: the count of attempts.
+
+`start_ray` is the only caller of ``ray.init``. It always ships the packages as a working directory, so that
+workers run the driver's code wherever they are; tasks compare code digests all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from pipeline.errors import ReelweaveError, SpecError
+from pipeline.settings import ClusterSettings
+
+_PACKAGES = ("pipeline", "operators", "jobs")
+_LEDGER = "reelweave-attempts"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the run may use. ``device`` is "cuda" when GPUs are present, else "cpu"."""
+
+    device: str
+    settings: ClusterSettings
+    local: bool
+    capacity: int
+
+    def actors(self, rows: int) -> ActorPoolStrategy:
+        """Pool for ``rows`` units of work: fixed size on this machine, a range on a cluster."""
+        low, high = self.settings.actors
+        if self.local:
+            return ActorPoolStrategy(size=max(1, min(high, rows, self.capacity)))
+        return ActorPoolStrategy(min_size=max(1, min(low, rows)), max_size=max(1, min(high, rows)))
+
+    @property
+    def actor_resources(self) -> dict[str, float]:
+        """Ray resources of one enhance actor."""
+        if self.device == "cuda":
+            return {"num_gpus": self.settings.gpus_per_actor, "num_cpus": 0}
+        return {"num_cpus": 1}
+
+
+@contextlib.contextmanager
+def start_ray(settings: ClusterSettings) -> Iterator[Cluster]:
+    """Connect to ``settings.address``, or start Ray on this machine ("local", or "auto" outside a cluster).
+
+    Inside another `start_ray` the running Ray is used. Raises SpecError (field ``cluster``) for an
+    address that cannot be reached or a cluster too small for one actor.
+    """
+    if ray.is_initialized():
+        yield _survey(settings, local=_is_local(settings))
+        return
+    staged = _stage_packages()
+    try:
+        _connect(settings, staged)
+        try:
+            yield _survey(settings, local=_is_local(settings))
+        finally:
+            ray.shutdown()
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _is_local(settings: ClusterSettings) -> bool:
+    return settings.address == "local" or (settings.address == "auto" and "RAY_ADDRESS" not in os.environ)
+
+
+def _connect(settings: ClusterSettings, staged: str) -> None:
+    quiet = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
+    os.environ.update(quiet)
+    options: dict[str, Any] = {
+        "runtime_env": {"working_dir": staged, "env_vars": quiet},
+        "logging_level": logging.ERROR,
+        "log_to_driver": bool(os.environ.get("REELWEAVE_DEBUG")),
+        "configure_logging": True,
+    }
+    if _is_local(settings):
+        # Actors hold a logical CPU each for the whole phase; decoding and encoding need some beside them.
+        cores = os.cpu_count() or 1
+        options |= {
+            "address": "local",
+            "num_cpus": cores + settings.actors[1],
+            "include_dashboard": False,
+        }
+    else:
+        options["address"] = settings.address
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise SpecError(
+            f"cluster.address: Ray at {settings.address} cannot be used ({error}); check the address, or "
+            "use 'local'",
+            field="cluster.address",
+        ) from error
+    _quiet_ray_data()
+
+
+def _quiet_ray_data() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        handler.setLevel(logging.ERROR)
+
+
+def set_patience(seconds: float) -> None:
+    """How long Ray Data may see no block move before it gives the run up (30 minutes by default, which a
+    slow chunk exceeds)."""
+    DataContext.get_current().execution_no_progress_timeout_s = int(seconds)
+
+
+def _survey(settings: ClusterSettings, *, local: bool) -> Cluster:
+    resources = ray.cluster_resources()
+    gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 0.0)
+    if gpus > 0:
+        capacity = int(gpus / settings.gpus_per_actor)
+        device = "cuda"
+    else:
+        capacity = int(cpus) - 1
+        device = "cpu"
+    if capacity < 1:
+        raise SpecError(
+            f"cluster: {gpus:g} GPUs and {cpus:g} CPUs do not hold one actor of {settings.gpus_per_actor:g} "
+            "GPUs (or one CPU and one more for decoding); add nodes or lower cluster.gpus_per_actor",
+            field="cluster.gpus_per_actor",
+        )
+    return Cluster(device, settings, local, capacity)
+
+
+def _stage_packages() -> str:
+    """A copy of the packages without caches: the directory workers import from."""
+    root = Path(__file__).resolve().parent.parent
+    staged = tempfile.mkdtemp(prefix="reelweave-code-")
+    for package in _PACKAGES:
+        shutil.copytree(
+            root / package,
+            Path(staged) / package,
+            ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "*.mp4"),
+        )
+    return staged
+
+
+class _Ledger:
+    """Counts attempts per unit. Lives in a process of its own, so it survives whoever dies counting."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, int] = {}
+
+    def begin(self, key: str) -> int:
+        self._begun[key] = self._begun.get(key, 0) + 1
+        return self._begun[key]
+
+
+@contextlib.contextmanager
+def attempt_ledger(run_id: str) -> Iterator[str]:
+    """The run's attempt counter; yields the name by which `begin_attempt` finds it."""
+    name = f"{_LEDGER}-{run_id}"
+    ledger = ray.remote(_Ledger).options(name=name, num_cpus=0).remote()
+    try:
+        ray.get(ledger.begin.remote(""))
+        yield name
+    finally:
+        with contextlib.suppress(ray.exceptions.RayError, ReelweaveError):
+            ray.kill(ledger)
+
+
+def begin_attempt(ledger: str, key: str) -> int:
+    """Note that an attempt at ``key`` begins; returns its number, from 1."""
+    return int(ray.get(ray.get_actor(ledger).begin.remote(key)))

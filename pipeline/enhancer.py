@@ -1,0 +1,309 @@
+"""The actor's inside: arrays in, arrays out. The one file where the pipeline meets `operators`.
+
+A plain class: Ray receives it at the edge (`pipeline.tasks`), tests construct it directly. One Enhancer holds
+one model on one device for its whole life.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load, save
+
+from operators.attention.hat import Bracket, bracket
+from operators.attention.sharing import install
+from operators.degradations.registry import build_operator, measurement_sigma
+from operators.errors import ModelError, OperatorError
+from operators.models import BoundPrior, LatentModel
+from operators.noise import frame_noise
+from operators.pictures import pad_edges, padded_side, to_pictures, to_tensor
+from operators.replay import Finished, Stage, StyleReading, Unit, run_stage
+from operators.solvers.ddim import leading_timesteps
+from operators.solvers.registry import build_solver
+from operators.style.style_aligned import StyleAligned, StyleReference, style_reference
+from operators.style.transport import LatentStatistics, latent_statistics
+from pipeline.enhancer_config import EnhancerConfig, FrameTask
+from pipeline.errors import SourceError, SpecError
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+#: Latent cells along the longer side of a style reference: 512 px for 8x autoencoders, 256 px for 4x.
+STYLE_CELLS = 64
+
+
+class Enhancer:
+    """Runs the ``enhance`` list on style pictures, anchors, knots and chunks.
+
+    References travel as safetensors bytes: per stage s ``s/z`` (float32 trajectories [R, S, C, h, w]), for
+    stylization of anchors ``s/mean`` and ``s/covariance``, and ``pictures`` (final, quantised).
+    """
+
+    def __init__(self, config: EnhancerConfig, styles: Mapping[int, bytes] | None = None) -> None:
+        self.config = config
+        _fix_numerics(config)
+        try:
+            self.model = LatentModel.from_pretrained(
+                config.model, device=config.device, precision=config.precision
+            )
+        except ModelError as error:
+            raise SpecError(f"model: {error}", field="model") from error
+        self._resources = contextlib.ExitStack()
+        decoder_only = config.model != "embedded"
+        self.session = self._resources.enter_context(install(self.model.unet, decoder_only=decoder_only))
+        self.styles = {number: _style_from_bytes(blob, config.device) for number, blob in (styles or {}).items()}
+
+    def close(self) -> None:
+        """Give the UNet its own attention back."""
+        self._resources.close()
+
+    def style(self, number: int, picture: np.ndarray[Any, Any]) -> bytes:
+        """L0: the style reference of stage ``number`` from a picture uint8 [H, W, 3]."""
+        item = self.config.enhance[number]["stylize"]
+        x = self._style_picture(picture)
+        with torch.no_grad():
+            reference = style_reference(x, _timesteps(item), self._prior(item))
+        statistics = reference.statistics
+        return save(
+            {
+                "trajectory": reference.trajectory.cpu().numpy(),
+                "mean": statistics.mean.numpy(),
+                "covariance": statistics.covariance.numpy(),
+            }
+        )
+
+    def anchors(self, task: FrameTask, frames: np.ndarray[Any, Any]) -> bytes:
+        """L1: the anchors [A, h, w, 3] of one scene, denoised jointly."""
+        return self._references(task, frames, anchors=None, joint=True)
+
+    def knot(self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes) -> bytes:
+        """L2: one knot [1, h, w, 3], reading style and anchors."""
+        return self._references(task, frames, anchors=load(anchors), joint=False)
+
+    def chunk(
+        self,
+        task: FrameTask,
+        frames: np.ndarray[Any, Any],
+        grid: Sequence[int],
+        anchors: bytes | None,
+        knots: Mapping[int, bytes],
+    ) -> np.ndarray[Any, Any]:
+        """L3: frames [n, h, w, 3] to pictures [n, H, W, 3] of the same dtype.
+
+        ``grid`` are the knot ordinals around the frames (absolute); ``knots`` maps those that are known to
+        their references. Frames that are knots or anchors are taken from their references.
+        """
+        scene = load(anchors) if anchors is not None else None
+        known = {ordinal: load(blob) for ordinal, blob in knots.items()}
+        at_anchors = {} if scene is None else _split_anchors(scene)
+        if self.config.consistency.sharing in ("knots", "knots_hard"):
+            known |= {ordinal: blob for ordinal, blob in at_anchors.items() if ordinal in grid}
+        done = {ordinal: blob["pictures"][0] for ordinal, blob in {**at_anchors, **known}.items()}
+        open_frames = [ordinal for ordinal in task.ordinals if ordinal not in done]
+        batches = _batches(open_frames, grid, self.config.consistency.frames_per_batch)
+        offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
+        current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
+        brackets = [self._brackets(batch, grid, known) for batch in batches]
+        for number in range(len(self.config.enhance) if batches else 0):
+            units = [
+                Unit(y, self._noise(task, number, batch, y), bracketed)
+                for batch, y, bracketed in zip(batches, current, brackets, strict=True)
+            ]
+            trajectories = {ordinal: blob[f"{number}/z"][0] for ordinal, blob in known.items()}
+            finished = self._run(number, units, scene, trajectories, trace=False)
+            current = [unit.pictures.clamp(-1, 1) for unit in finished]
+        for batch, pictures in zip(batches, current, strict=True):
+            done |= dict(zip(batch, to_pictures(pictures, frames.dtype), strict=True))
+        return np.stack([done[ordinal] for ordinal in task.ordinals])
+
+    def _references(
+        self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: Arrays | None, joint: bool
+    ) -> bytes:
+        left: Arrays = {"ordinals": np.array(task.ordinals, dtype=np.int64)}
+        y = to_tensor(frames, self.config.device)
+        for number, item in enumerate(self.config.enhance):
+            if "stylize" in item and joint:
+                with torch.no_grad():
+                    statistics = latent_statistics(self.model.encode(self._padded(number, y)))
+                left |= _statistics_arrays(number, statistics)
+            scene = {**(anchors or {}), **(left if joint else {})}
+            unit = Unit(y, self._noise(task, number, task.ordinals, y), joint=joint)
+            (finished,) = self._run(number, [unit], scene, {}, trace=True)
+            left[f"{number}/z"] = finished.trajectory.cpu().numpy()
+            y = finished.pictures.clamp(-1, 1)
+        left["pictures"] = to_pictures(y, frames.dtype)
+        return save({name: np.ascontiguousarray(array) for name, array in left.items()})
+
+    def _run(
+        self,
+        number: int,
+        units: Sequence[Unit],
+        scene: Arrays | None,
+        knots: Mapping[int, np.ndarray[Any, Any]],
+        *,
+        trace: bool,
+    ) -> list[Finished]:
+        """Pad, run one stage, crop. ``scene`` may lack ``number/z`` (the anchors' own pass)."""
+        height, width = units[0].y.shape[2:]
+        scale = self._scale(number)
+        padded = [
+            Unit(self._padded(number, unit.y), unit.noise, unit.brackets, unit.joint) for unit in units
+        ]
+        stage = self._stage(number, padded[0].y.shape[2:], _statistics_of(scene, number))
+        anchors = None if scene is None else scene.get(f"{number}/z")
+        with torch.no_grad():
+            finished = run_stage(
+                stage,
+                padded,
+                anchors=None if anchors is None else self._tensor(anchors),
+                knots={ordinal: self._tensor(z) for ordinal, z in knots.items()},
+                trace=trace,
+            )
+        return [
+            Finished(done.pictures[:, :, : height * scale, : width * scale], done.trajectory)
+            for done in finished
+        ]
+
+    def _stage(
+        self, number: int, measured: Sequence[int], content: LatentStatistics | None
+    ) -> Stage:
+        item = self.config.enhance[number]
+        if "restore" in item:
+            spec, prior = item["restore"], self._prior(item["restore"])
+            sides = [side * self._scale(number) for side in measured]
+            try:
+                operator = build_operator(spec["degradation"], *sides, self._assets(number, measured))
+                sigma = measurement_sigma(spec["degradation"])
+                solver = build_solver(spec["solver"], operator, sigma, prior)
+            except OperatorError as error:
+                raise SourceError(
+                    f"enhance.{number}.restore does not fit pictures of {measured[1]}x{measured[0]}: {error}",
+                    code="enhance_refused",
+                ) from error
+            return Stage(solver, prior, self.session)
+        spec = item["stylize"]
+        method, style = spec["method"], self.styles[number]
+        solver = StyleAligned(_timesteps(spec), style, content, method["statistics"])
+        reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
+        return Stage(solver, self._prior(spec), self.session, reading)
+
+    def _prior(self, spec: Mapping[str, Any]) -> BoundPrior:
+        return BoundPrior(self.model, spec.get("prompt", ""), spec.get("guidance", 1.0), self.session)
+
+    def _scale(self, number: int) -> int:
+        restore = self.config.enhance[number].get("restore")
+        return int(restore["degradation"].get("scale", 1)) if restore else 1
+
+    def _padded(self, number: int, y: torch.Tensor) -> torch.Tensor:
+        scale, multiple = self._scale(number), self.model.pixel_multiple
+        return pad_edges(
+            y, padded_side(y.shape[2], scale, multiple), padded_side(y.shape[3], scale, multiple)
+        )
+
+    def _assets(self, number: int, measured: Sequence[int]) -> Arrays:
+        if number not in self.config.masks:
+            return {}
+        mask = self.config.masks[number]
+        # Padding is measured: it repeats the edge and is no hole.
+        edges = ((0, measured[0] - mask.shape[0]), (0, measured[1] - mask.shape[1]))
+        return {"mask": np.pad(mask, edges, constant_values=255)}
+
+    def _noise(
+        self, task: FrameTask, number: int, ordinals: Sequence[int], y: torch.Tensor
+    ) -> torch.Tensor:
+        scale, factor = self._scale(number), self.model.vae_factor
+        multiple = self.model.pixel_multiple
+        sides = [padded_side(side, scale, multiple) * scale // factor for side in y.shape[2:]]
+        rows = [
+            frame_noise(
+                (self.model.latent_channels, *sides),
+                seed=self.config.seed,
+                source_digest=task.source_digest,
+                scene=task.scene,
+                frame=ordinal,
+                purpose=f"stage {number} start",
+                rho=self.config.consistency.rho,
+            )
+            for ordinal in ordinals
+        ]
+        return torch.stack(rows).to(self.config.device)
+
+    def _brackets(
+        self, batch: Sequence[int], grid: Sequence[int], known: Mapping[int, Any]
+    ) -> tuple[Bracket, ...]:
+        if not known:
+            return ()
+        hard = self.config.consistency.sharing == "knots_hard"
+        return tuple(bracket(ordinal, grid, hard=hard) for ordinal in batch)
+
+    def _style_picture(self, picture: np.ndarray[Any, Any]) -> torch.Tensor:
+        x = to_tensor(picture[None], self.config.device)
+        multiple = self.model.pixel_multiple
+        side = STYLE_CELLS * self.model.vae_factor
+        shrink = side / max(x.shape[2:])
+        size = [max(multiple, round(length * shrink / multiple) * multiple) for length in x.shape[2:]]
+        return torch.nn.functional.interpolate(x, size, mode="bicubic", antialias=True).clamp(-1, 1)
+
+    def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.config.device)
+
+
+def _timesteps(item: Mapping[str, Any]) -> tuple[int, ...]:
+    return leading_timesteps(item["method"]["steps"], strength=item["strength"])
+
+
+def _batches(open_frames: Sequence[int], grid: Sequence[int], size: int) -> list[list[int]]:
+    """Fixed-shape batches that never cross a knot: a frame's row in its batch follows from the grid alone.
+    The last batch of an interval repeats its last frame."""
+    batches: list[list[int]] = []
+    for start, stop in zip(grid, [*grid[1:], grid[-1] + 1], strict=True):
+        inside = [ordinal for ordinal in open_frames if start <= ordinal < stop]
+        for at in range(0, len(inside), size):
+            batch = inside[at : at + size]
+            batches.append(batch + [batch[-1]] * (size - len(batch)))
+    return batches
+
+
+def _split_anchors(scene: Arrays) -> dict[int, Arrays]:
+    """Each anchor as a reference of its own, as knots are stored."""
+    per_anchor = [name for name in scene if name == "pictures" or name.endswith("/z")]
+    return {
+        int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
+        for at, ordinal in enumerate(scene["ordinals"])
+    }
+
+
+def _statistics_arrays(number: int, statistics: LatentStatistics) -> Arrays:
+    return {
+        f"{number}/mean": statistics.mean.numpy(),
+        f"{number}/covariance": statistics.covariance.numpy(),
+    }
+
+
+def _statistics_of(scene: Arrays | None, number: int) -> LatentStatistics | None:
+    if scene is None or f"{number}/mean" not in scene:
+        return None
+    return LatentStatistics(
+        torch.from_numpy(scene[f"{number}/mean"]), torch.from_numpy(scene[f"{number}/covariance"])
+    )
+
+
+def _style_from_bytes(blob: bytes, device: str) -> StyleReference:
+    arrays = load(blob)
+    return StyleReference(
+        torch.from_numpy(arrays["trajectory"]).to(device),
+        LatentStatistics(torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["covariance"])),
+    )
+
+
+def _fix_numerics(config: EnhancerConfig) -> None:
+    """Same bits on every actor: fixed threads, deterministic kernels, no autotuning, no TF32."""
+    torch.set_num_threads(config.torch_threads)
+    torch.use_deterministic_algorithms(True, warn_only=config.device.startswith("cuda"))
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+

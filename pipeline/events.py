@@ -1,0 +1,34 @@
+"""What a run tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Event:
+    """One piece of progress: ``done`` of ``total`` units of a phase (0 of 0 when not countable)."""
+
+    kind: Literal["phase", "video", "chunk", "log"]
+    message: str
+    done: int
+    total: int
+
+
+OnEvent = Callable[[Event], None]
+
+
+def phase_events(on_event: OnEvent, label: str, total: int) -> Callable[[dict[str, Any]], None]:
+    """Announce a phase; the returned function is told each finished row."""
+    done = 0
+    if total:
+        on_event(Event("phase", label, 0, total))
+
+    def show(row: dict[str, Any]) -> None:
+        nonlocal done
+        done += 1
+        on_event(Event("chunk", label, done, total))
+
+    return show

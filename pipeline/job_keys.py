@@ -1,0 +1,159 @@
+"""Keys of a job: everything a result depends on, and nothing about the cluster, the clock or this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.keys import code_digest, digest
+from pipeline.plan import ChunkPlan, ScenePlan
+from pipeline.settings import JobSettings, Limits
+
+SCHEMA = 1
+_VERSIONED = ("reelweave", "torch", "diffusers", "av", "opencv-python-headless", "ray")
+_PIXEL_PACKAGES = ("torch", "diffusers", "av", "opencv-python-headless")
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of what a result may depend on, for the manifest."""
+    return {name: _version(name) for name in _VERSIONED}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def index_key(source_digest: str, limits: Limits) -> str:
+    """Index of a source under the job's limits; needs nothing else of the job."""
+    return digest(
+        {
+            "schema": SCHEMA,
+            "level": "index",
+            "source": source_digest,
+            "limits": dataclasses.asdict(limits),
+            "code": code_digest(),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class JobKeys:
+    """Makes the keys of one job. ``device`` is "cpu" or "cuda": bits are promised per device class."""
+
+    settings: JobSettings
+    model_digest: str
+    device: str
+    style_keys: tuple[str, ...] = ()
+    mask_digests: tuple[str, ...] = ()
+
+    def model(self) -> str:
+        """Proof that the model loads on this device class."""
+        return digest({**self._network(), "level": "model"})
+
+    def style(self, number: int, picture_sha256: str) -> str:
+        """Style reference of stage ``number``."""
+        item = self.settings.enhance[number]["stylize"]
+        return digest({**self._network(), "level": "style", "stylize": item, "picture": picture_sha256})
+
+    def anchors(self, source_digest: str, scene: ScenePlan) -> str:
+        """Anchors of a scene."""
+        return digest(
+            {
+                **self._pixels(),
+                "level": "anchors",
+                "source": source_digest,
+                "scene": [scene.number, scene.first, scene.last],
+                "anchors": scene.anchors,
+            }
+        )
+
+    def knot(self, source_digest: str, scene: ScenePlan, ordinal: int, anchors_key: str) -> str:
+        """One knot that is no anchor."""
+        return digest(
+            {
+                **self._pixels(),
+                "level": "knot",
+                "source": source_digest,
+                "scene": scene.number,
+                "ordinal": ordinal,
+                "anchors": anchors_key,
+            }
+        )
+
+    def chunk(
+        self,
+        source_digest: str,
+        chunk: ChunkPlan,
+        anchors_key: str,
+        knot_keys: tuple[tuple[int, str], ...],
+    ) -> str:
+        """An encoded chunk."""
+        return digest(
+            {
+                **self._pixels(),
+                "level": "chunk",
+                "source": source_digest,
+                "scene": chunk.scene,
+                "range": [chunk.first, chunk.last],
+                "gops": chunk.gops,
+                "grid": chunk.knots,
+                "anchors": anchors_key,
+                "knots": [list(pair) for pair in knot_keys],
+                "encode": dataclasses.asdict(self.settings.encode),
+            }
+        )
+
+    def video(self, source_digest: str, container: str) -> str:
+        """A published video. How it was cut into chunks does not enter: it does not change a bit."""
+        return digest(
+            {
+                **self._pixels(),
+                "level": "video",
+                "source": source_digest,
+                "encode": dataclasses.asdict(self.settings.encode),
+                "container": container,
+            }
+        )
+
+    def spec_digest(self) -> str:
+        """What was asked for, apart from sources and places."""
+        return digest(
+            {
+                "enhance": self.settings.enhance,
+                "consistency": self._consistency(),
+                "encode": dataclasses.asdict(self.settings.encode),
+                "seed": self.settings.seed,
+                "model": self.model_digest,
+            }
+        )
+
+    def _network(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "model": self.model_digest,
+            "precision": self.settings.precision,
+            "device": self.device,
+            "threads": self.settings.torch_threads,
+            "seed": self.settings.seed,
+            "code": code_digest(),
+            "versions": {name: _version(name) for name in _PIXEL_PACKAGES},
+        }
+
+    def _pixels(self) -> dict[str, Any]:
+        return {
+            **self._network(),
+            "enhance": self.settings.enhance,
+            "styles": self.style_keys,
+            "masks": self.mask_digests,
+            "consistency": self._consistency(),
+        }
+
+    def _consistency(self) -> dict[str, Any]:
+        facts = dataclasses.asdict(self.settings.consistency)
+        del facts["knots_per_chunk"]
+        return facts

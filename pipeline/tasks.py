@@ -1,0 +1,306 @@
+"""What runs inside Ray workers: one function or actor per step of `pipeline.graph`.
+
+Every row carries ``status`` ("ok" or "failed") and ``failure`` (JSON); nothing here raises, because a raised
+error would cost the neighbours of a bad row. Rows are: ``task`` (JSON of a UnitTask), arrays while they are
+needed, and about a kilobyte of facts afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from pipeline.cluster import begin_attempt
+from pipeline.commit import ChunkStore, publish_video
+from pipeline.enhancer_config import EnhancerConfig, FrameTask
+from pipeline.errors import ReelweaveError, SourceError, StoreError
+from pipeline.job_keys import index_key
+from pipeline.keys import code_digest, file_sha256
+from pipeline.manifest import VideoRow
+from pipeline.settings import EncodeSettings, Limits, StorageSettings
+from pipeline.source_cache import SourceCache
+from pipeline.store import Store
+from pipeline.video.assemble import assemble
+from pipeline.video.decode import decode_frames, decode_rgb
+from pipeline.video.encode import encode_rgb_segment, encode_source_segment
+from pipeline.video.index import build_index
+from pipeline.video.index_io import index_from_bytes, index_to_bytes
+from pipeline.video.types import Segment, VideoIndex
+from pipeline.video.verify import verify_output
+from pipeline.work import Failure, UnitTask, VideoTask
+
+Row = dict[str, Any]
+
+_CACHED_INDEXES = 8
+_NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What every task of a run needs; a few hundred bytes."""
+
+    output: str
+    storage: StorageSettings
+    limits: Limits
+    encode: EncodeSettings
+    ledger: str
+    max_attempts: int
+    code: str
+
+    @property
+    def chunks(self) -> ChunkStore:
+        """The chunk store below the output root."""
+        return ChunkStore(Store(self.output, self.storage))
+
+    @property
+    def sources(self) -> SourceCache:
+        """Node-local copies of remote sources."""
+        directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")
+        return SourceCache(directory, self.storage)
+
+
+def fail(row: Row, code: str, message: str, *, retry: bool) -> Row:
+    """The row as a failure, without its arrays."""
+    kept = {name: value for name, value in row.items() if not isinstance(value, (np.ndarray, bytes, list))}
+    failure = json.dumps(dataclasses.asdict(Failure(code, message, retry)))
+    return {**kept, "status": "failed", "failure": failure}
+
+
+def guarded(row: Row, context: TaskContext, step: str, work: Callable[[], Row]) -> Row:
+    """Run ``work`` once and turn whatever happens into a row.
+
+    The attempt is counted before the work begins, outside this process: a unit that kills its worker
+    comes back here until ``max_attempts`` is reached, and then fails as ``crashed``.
+    """
+    if row["status"] != "ok":
+        return row
+    if context.code != code_digest():
+        why = "worker and driver run different code; redeploy the cluster"
+        return fail(row, "code_differs", why, retry=False)
+    attempt = begin_attempt(context.ledger, f"{row['key']}/{step}")
+    if attempt > context.max_attempts:
+        return fail(
+            row,
+            "crashed",
+            f"{step} did not survive {context.max_attempts} attempts (process killed or out of memory); "
+            "try smaller chunks or a larger machine",
+            retry=False,
+        )
+    begun = time.monotonic()
+    try:
+        out = {**row, **work()}
+    except SourceError as error:
+        return fail(row, error.code, str(error), retry=False)
+    except StoreError as error:
+        return fail(row, "store", str(error), retry=True)
+    except ReelweaveError as error:
+        return fail(row, "refused", str(error), retry=False)
+    except (ImportError, AttributeError, NameError) as error:
+        return fail(row, "internal", f"{step}: {type(error).__name__}: {error}", retry=False)
+    except Exception as error:
+        # Whatever else (out of memory on the device, a codec's mood): the neighbours must not suffer.
+        return fail(row, "failed", f"{step}: {type(error).__name__}: {error}", retry=True)
+    out["seconds"] = float(row.get("seconds", 0.0)) + time.monotonic() - begun
+    out["attempts"] = max(int(row.get("attempts", 0)), attempt)
+    out["node"] = platform.node()
+    return out
+
+
+def index_source(row: Row, context: TaskContext) -> Row:
+    """Fetch, hash and index one source: adds ``source_digest`` and ``index_key``."""
+
+    def work() -> Row:
+        path, source_digest = context.sources.local_path(row["uri"])
+        key = index_key(source_digest, context.limits)
+        if context.chunks.lookup(key) is None:
+            index = build_index(path, row["uri"], context.limits, source_digest)
+            context.chunks.commit_bytes(key, ".index", index_to_bytes(index), {"frames": index.frames})
+        return {"source_digest": source_digest, "index_key": key}
+
+    return guarded(row, context, "index", work)
+
+
+def decode_unit(row: Row, context: TaskContext) -> Row:
+    """Decode a unit's frames and fetch its references: adds ``frames`` and ``references``."""
+    task = UnitTask.from_json(row["task"])
+
+    def work() -> Row:
+        index = _index(context, task.video.index_key)
+        path = context.sources.open_verified(task.video.uri, task.video.source_digest)
+        return {
+            "frames": decode_rgb(path, index, task.ordinals),
+            "references": _fetch_references(context, task),
+        }
+
+    return guarded({**row, "frames": _NO_FRAMES, "references": b""}, context, "decode", work)
+
+
+class EnhanceUnits:
+    """The actor: one Enhancer for its whole life. Anchors and knots are committed here (they are small);
+    a chunk's pictures go on to `encode_unit`."""
+
+    def __init__(self, config: EnhancerConfig, style_keys: Mapping[int, str], context: TaskContext) -> None:
+        from pipeline.enhancer import Enhancer
+
+        styles = {number: read_committed(context, key) for number, key in style_keys.items()}
+        self._context = context
+        self._enhancer = Enhancer(config, styles)
+
+    def __call__(self, row: Row) -> Row:
+        """Enhance one decoded unit."""
+        return guarded(row, self._context, "enhance", lambda: self._enhance(row))
+
+    def _enhance(self, row: Row) -> Row:
+        task = UnitTask.from_json(row["task"])
+        frames = FrameTask(task.video.source_digest, task.scene, task.ordinals)
+        references = {name: blob.tobytes() for name, blob in load(row["references"]).items()}
+        anchors = references.pop("anchors", None)
+        small = {name: value for name, value in row.items() if name not in ("frames", "references")}
+        if task.level == "chunk":
+            knots = {int(ordinal): blob for ordinal, blob in references.items()}
+            pictures = self._enhancer.chunk(frames, row["frames"], task.grid, anchors, knots)
+            return {"frames": pictures, "references": b""}
+        if task.level == "anchors":
+            blob = self._enhancer.anchors(frames, row["frames"])
+        else:
+            blob = self._enhancer.knot(frames, row["frames"], anchors or b"")
+        self._context.chunks.commit_bytes(task.key, ".safetensors", blob, {"level": task.level})
+        return {**small, "frames": _NO_FRAMES, "references": b""}
+
+
+def encode_unit(row: Row, context: TaskContext) -> Row:
+    """Encode a chunk's pictures as closed GOPs and commit the segment; drops the arrays."""
+    task = UnitTask.from_json(row["task"])
+
+    def work() -> Row:
+        index = _index(context, task.video.index_key)
+        with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
+            path = os.path.join(folder, "segment.mkv")
+            segment = encode_rgb_segment(path, row["frames"], task.gops, index, context.encode)
+            context.chunks.commit(task.key, ".mkv", path, {"segment": dataclasses.asdict(segment)})
+        return {}
+
+    return _small(guarded(row, context, "encode", work))
+
+
+def transcode_unit(row: Row, context: TaskContext) -> Row:
+    """Identity: decode and encode a chunk without touching its planes."""
+    task = UnitTask.from_json(row["task"])
+
+    def work() -> Row:
+        index = _index(context, task.video.index_key)
+        source = context.sources.open_verified(task.video.uri, task.video.source_digest)
+        first, last = task.ordinals[0], task.ordinals[-1] + 1
+        with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
+            path = os.path.join(folder, "segment.mkv")
+            frames = decode_frames(source, index, first, last)
+            segment = encode_source_segment(path, frames, task.gops, index, context.encode)
+            context.chunks.commit(task.key, ".mkv", path, {"segment": dataclasses.asdict(segment)})
+        return {}
+
+    return _small(guarded(row, context, "encode", work))
+
+
+def assemble_video(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow | Failure:
+    """Join a video's segments with the source's other streams, verify, publish, commit its row."""
+    counted = guarded(
+        {"status": "ok", "key": video.video_key},
+        context,
+        "assemble",
+        lambda: {"row": _assemble(video, row, context)},
+    )
+    if counted["status"] == "ok":
+        published: VideoRow = counted["row"]
+        return published
+    return Failure(**json.loads(counted["failure"]))
+
+
+def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow:
+    begun = time.monotonic()
+    chunks = context.chunks
+    index = _index(context, video.video.index_key)
+    source = context.sources.open_verified(video.video.uri, video.video.source_digest)
+    with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
+        paths, segments = [], []
+        for number, key in enumerate(video.chunk_keys):
+            receipt = chunks.lookup(key)
+            if receipt is None:
+                raise StoreError(f"{video.video.uri}: segment {number} is gone; run the job again", uri=key)
+            paths.append(os.path.join(folder, f"{number:08d}.mkv"))
+            chunks.fetch(receipt, paths[-1])
+            segments.append(_segment(receipt.facts["segment"]))
+        finished = os.path.join(folder, f"video.{video.container}")
+        assembly = assemble(source, index, paths, finished, video.container, context.encode)
+        measured, problems = verify_output(finished, source, index, segments, assembly)
+        if problems:
+            raise SourceError(
+                f"{video.video.uri}: the assembled file failed its verification and was not published: "
+                + "; ".join(problems),
+                code="verification_failed",
+                uri=video.video.uri,
+            )
+        row = dataclasses.replace(
+            row,
+            frames=measured.frames,
+            frames_md5=measured.frames_md5,
+            pts_sha256=measured.pts_sha256,
+            output_sha256=file_sha256(finished),
+            warnings=(*index.warnings, *assembly.warnings),
+            dropped_streams=assembly.dropped_streams,
+            metrics={
+                **row.metrics,
+                "bytes": os.path.getsize(finished),
+                "assemble_seconds": round(time.monotonic() - begun, 3),
+            },
+        )
+        return publish_video(chunks.store, finished, video.output_rel, row)
+
+
+def read_committed(context: TaskContext, key: str) -> bytes:
+    """A committed object's bytes; StoreError when it is gone."""
+    chunks = context.chunks
+    receipt = chunks.lookup(key)
+    if receipt is None:
+        raise StoreError(f"{key}: gone from the chunk store; run the job again, which recomputes it", key=key)
+    return chunks.read(receipt)
+
+
+def _fetch_references(context: TaskContext, task: UnitTask) -> bytes:
+    keys = {str(ordinal): key for ordinal, key in task.knot_keys}
+    if task.anchors_key:
+        keys["anchors"] = task.anchors_key
+    return save(
+        {name: np.frombuffer(read_committed(context, key), dtype=np.uint8) for name, key in keys.items()}
+    )
+
+
+_INDEXES: OrderedDict[tuple[str, str], VideoIndex] = OrderedDict()
+
+
+def _index(context: TaskContext, key: str) -> VideoIndex:
+    """The index of a video; the last few stay in this process, since neighbouring chunks share one."""
+    place = (context.output, key)
+    if place not in _INDEXES:
+        _INDEXES[place] = index_from_bytes(read_committed(context, key))
+        while len(_INDEXES) > _CACHED_INDEXES:
+            _INDEXES.popitem(last=False)
+    return _INDEXES[place]
+
+
+def _segment(facts: dict[str, Any]) -> Segment:
+    return Segment(**{**facts, "frame_md5": tuple(facts["frame_md5"])})
+
+
+def _small(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name not in ("frames", "references")}

@@ -1,0 +1,219 @@
+"""One output file from encoded segments and everything else the source carries.
+
+Segments are read one at a time. Frame times come from the index alone, decoding times are made
+anew over the whole file, and the other streams are copied from the source.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+
+from pipeline.errors import ChunkError, SourceError
+from pipeline.settings import EncodeSettings
+from pipeline.video.carry import MUXERS, Carried, carried_packets, carry_stream, clean_tags, packet_seconds
+from pipeline.video.encoders import HDR_ENCODERS, scaled_sar
+from pipeline.video.geometry import is_rotation
+from pipeline.video.opening import open_media
+from pipeline.video.probe import video_stream
+from pipeline.video.timestamps import decode_times, presentation_ranks, reorder_delay
+from pipeline.video.types import Assembly, VideoIndex
+
+_ANY_SIZE = 2**31 - 1
+_FINEST_TIMESCALE = 2**31 - 1
+_COARSEST_TIMESCALE = 90_000
+
+
+def assemble(
+    source_path: str,
+    index: VideoIndex,
+    segment_paths: Sequence[str],
+    out_path: str,
+    container: str,
+    settings: EncodeSettings,
+) -> Assembly:
+    """Join segments into a finished file.
+
+    Args:
+        source_path: local source file, from which the other streams are copied.
+        segment_paths: all segments in order; together they hold ``index.frames`` frames.
+        out_path: local file to write. ``container``: ``mp4``, ``mkv``, ``webm`` or ``mov``.
+
+    Raises:
+        ChunkError: ``segment_mismatch``, when segments do not hold the frames of the index or have
+            different headers.
+        SourceError: ``assembly_failed``, when the muxer refuses.
+    """
+    if container not in MUXERS:
+        raise ValueError(f"container must be one of {', '.join(MUXERS)}, not {container!r}")
+    ranks = _segment_ranks(segment_paths, index)
+    try:
+        with open_media(source_path, _ANY_SIZE) as source:
+            job = _Assembling(source, index, segment_paths, container, settings, ranks)
+            return job.write(out_path)
+    except (FFmpegError, OSError) as error:
+        raise SourceError(
+            f"The {container} file could not be put together ({error}); try encode.container: mkv.",
+            code="assembly_failed",
+        ) from error
+
+
+class _Assembling:
+    def __init__(
+        self,
+        source: InputContainer,
+        index: VideoIndex,
+        segment_paths: Sequence[str],
+        container: str,
+        settings: EncodeSettings,
+        ranks: list[int],
+    ) -> None:
+        self.source, self.index, self.container = source, index, container
+        self.segment_paths, self.ranks = segment_paths, ranks
+        self.warnings: list[str] = []
+        self.dropped: list[str] = []
+        self.carried: list[Carried] = []
+        # MP4 players discard what is shown before time zero.
+        self.shift = max(Fraction(0), -index.pts[0] * index.time_base)
+        if self.shift:
+            self.warnings.append(f"times_shifted: all streams start {float(self.shift):.6f} s later")
+
+        if index.hdr is not None and settings.codec not in HDR_ENCODERS:
+            self.warnings.append(f"hdr_metadata_dropped: {settings.codec} cannot store mastering metadata")
+        if index.interlaced_frames and settings.codec != "libx264":
+            self.warnings.append(f"interlacing_not_flagged: {settings.codec} stores the woven pictures only")
+        matrix = index.geometry.display_matrix
+        if container in ("mkv", "webm") and matrix is not None and not is_rotation(matrix):
+            self.warnings.append(f"display_matrix_dropped: {container} stores turns by right angles only")
+
+    def write(self, out_path: str) -> Assembly:
+        options = {"fflags": "+bitexact", **self._muxer_options()}
+        with (
+            av.open(self.segment_paths[0]) as first,
+            av.open(out_path, "w", format=MUXERS[self.container], container_options=options) as out,
+        ):
+            target = self._add_streams(out, first)
+            out.metadata.update(clean_tags(self.source.metadata))
+            out.set_chapters(self.source.chapters())
+            out.start_encoding()
+            video = self._video_packets(target, first.streams.video[0].codec_context.extradata)
+            others = carried_packets(self.source, self.carried, self.warnings)
+            for packet in heapq.merge(video, self._shifted(others), key=packet_seconds):
+                out.mux_one(packet)
+            return Assembly(
+                container=self.container,
+                dropped_streams=tuple(self.dropped),
+                warnings=tuple(self.warnings),
+                stream=target.index,
+                copied=tuple((c.source.index, c.target.index) for c in self.carried),
+                shift=self.shift,
+            )
+
+    def _muxer_options(self) -> dict[str, str]:
+        if self.container not in ("mp4", "mov"):
+            return {}
+        den = self.index.time_base.denominator
+        rates = [s.codec_context.sample_rate for s in self.source.streams.audio if s.codec_context]
+        # Edit lists are counted in the movie's clock: one that holds all clocks rounds nothing.
+        movie = math.lcm(den, *(r for r in rates if r))
+        if movie > _FINEST_TIMESCALE:
+            movie = den
+        movie *= math.ceil(_COARSEST_TIMESCALE / movie)
+        return {"movie_timescale": str(movie), "video_track_timescale": str(den),
+                "movflags": "+faststart+write_colr"}  # fmt: skip
+
+    def _add_streams(self, out: OutputContainer, first: InputContainer) -> Any:
+        target = None
+        for summary in self.index.streams:
+            if summary.index == self.index.stream:
+                target = self._add_video(out, first)
+                continue
+            carried, dropped = carry_stream(self.source, out, self.container, summary, self.index)
+            if carried is not None:
+                self.carried.append(carried)
+            if dropped is not None:
+                self.dropped.append(dropped)
+        return target
+
+    def _add_video(self, out: OutputContainer, first: InputContainer) -> Any:
+        encoded: Any = first.streams.video[0]
+        target: Any = out.add_stream_from_template(encoded, opaque=True)
+        context = target.codec_context
+        was, now = (fmt.replace("yuvj", "yuv") for fmt in (self.index.pix_fmt, encoded.pix_fmt))
+        if was != now:
+            self.warnings.append(f"pixel_format_changed: {was} became {now}")
+        if encoded.codec_context.codec.canonical_name == "hevc" and self.container in ("mp4", "mov"):
+            context.codec_tag = "hvc1"
+        # A segment's own container rounds the aspect ratio and knows neither rate nor clock.
+        context.sample_aspect_ratio = scaled_sar(self.index.geometry, encoded.width, encoded.height)
+        context.framerate = self.index.average_rate.limit_denominator(1_000_000)
+        target.time_base = Fraction(1, self.index.time_base.denominator)
+        source = video_stream(self.source, self.index.stream)
+        target.metadata.update(clean_tags(source.metadata))
+        target.disposition = source.disposition
+        if self.index.geometry.display_matrix is not None:
+            target.set_display_matrix(self.index.geometry.display_matrix)
+        return target
+
+    def _video_packets(self, target: Any, extradata: bytes | None) -> Iterator[Packet[Any]]:
+        """Packets of all segments in decode order with their final times."""
+        index = self.index
+        ticks = index.time_base.numerator
+        offset = int(self.shift * index.time_base.denominator)
+        pts = [p * ticks + offset for p in index.pts]
+        dts = decode_times(pts, reorder_delay(self.ranks))
+        at = 0
+        for path in self.segment_paths:
+            with av.open(path) as segment:
+                stream = segment.streams.video[0]
+                if stream.codec_context.extradata != extradata:
+                    raise _mismatch(f"{path} has other codec headers than the first segment")
+                for packet in segment.demux(stream):
+                    if packet.size == 0:
+                        continue
+                    rank = self.ranks[at]
+                    packet.stream = target
+                    packet.time_base = Fraction(1, index.time_base.denominator)
+                    packet.pts, packet.dts = pts[rank], dts[at]
+                    packet.duration = index.durations[rank] * ticks
+                    yield packet
+                    at += 1
+
+    def _shifted(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
+        for packet in packets:
+            if self.shift:
+                offset = round(self.shift / Fraction(packet.time_base))
+                packet.pts = None if packet.pts is None else packet.pts + offset
+                packet.dts = None if packet.dts is None else packet.dts + offset
+            yield packet
+
+
+def _segment_ranks(paths: Sequence[str], index: VideoIndex) -> list[int]:
+    """Presentation rank in the whole video of every packet, in file order."""
+    ranks: list[int] = []
+    for path in paths:
+        try:
+            with av.open(path) as segment:
+                pts = [p.pts for p in segment.demux(segment.streams.video[0]) if p.size > 0]
+        except (FFmpegError, IndexError) as error:
+            raise _mismatch(f"{path} cannot be read ({type(error).__name__})") from error
+        before = len(ranks)
+        ranks.extend(before + rank for rank in presentation_ranks(pts))
+    if len(ranks) != index.frames:
+        raise _mismatch(f"{len(paths)} segments hold {len(ranks)} frames, the source {index.frames}")
+    return ranks
+
+
+def _mismatch(why: str) -> ChunkError:
+    return ChunkError(
+        f"The encoded segments do not fit together: {why}; delete them and run again.",
+        code="segment_mismatch",
+    )

@@ -1,0 +1,184 @@
+"""Look at a file before decoding it: what is it, and must it be refused?"""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from typing import Any, NoReturn
+
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from pipeline.errors import SourceError
+from pipeline.settings import Limits
+from pipeline.video.colour import resolve_colour
+from pipeline.video.opening import ELEMENTARY_DEMUXERS, STILL_IMAGE_DEMUXERS, open_media
+from pipeline.video.types import Geometry, Probe, StreamSummary
+
+# Enough to meet the encryption record of the first sample in every layout seen.
+_PACKETS_TO_LOOK_AT = 8
+
+
+def probe(path: str, uri: str, limits: Limits) -> Probe:
+    """Read the header and the first packets of a local file; nothing is decoded.
+
+    Args:
+        path: local file. ``uri`` is the name the user knows it by, for messages.
+        limits: refusal limits for pixels and seconds.
+
+    Raises:
+        SourceError: with code ``empty``, ``unreadable``, ``no_moov``, ``not_a_video``, ``still_image``,
+            ``no_video_stream``, ``no_timestamps``, ``encrypted``, ``no_frames``, ``too_many_pixels``,
+            ``too_long``, ``unsupported_codec``.
+    """
+    _check_size(path, uri)
+    try:
+        with open_media(path, limits.max_pixels) as container:
+            return _probe_open(container, uri, limits)
+    except SourceError:
+        raise
+    except (FFmpegError, OSError, ValueError) as error:
+        if _is_mp4_without_moov(path):
+            _refuse(uri, "no_moov", "is an MP4 whose index (moov) is missing, so it was cut off")
+        _refuse(uri, "not_a_video", f"is not a video file that can be read ({type(error).__name__}); "
+                "check that the download is complete")  # fmt: skip
+
+
+def video_stream(container: InputContainer, index: int) -> VideoStream:
+    """The stream with this index, as a video stream."""
+    stream: Any = container.streams[index]
+    return stream
+
+
+def _check_size(path: str, uri: str) -> None:
+    try:
+        size = os.path.getsize(path)
+    except OSError as error:
+        _refuse(uri, "unreadable", f"cannot be read ({error.strerror}); check the path and its permissions")
+    if size == 0:
+        _refuse(uri, "empty", "has no bytes; upload it again")
+
+
+def _probe_open(container: InputContainer, uri: str, limits: Limits) -> Probe:
+    names = set(container.format.name.split(","))
+    if names & set(STILL_IMAGE_DEMUXERS):
+        _refuse(uri, "still_image", "is a still image, not a video; remove it from the catalog")
+    streams = tuple(_summary(s) for s in container.streams)
+    videos = [s for s in streams if s.kind == "video" and not s.attached_picture]
+    if not videos:
+        _refuse(uri, "no_video_stream", "has no video stream (cover art does not count)")
+    if names & set(ELEMENTARY_DEMUXERS):
+        _refuse(uri, "no_timestamps", "is a raw stream without timestamps; wrap it into MP4 or MKV first")
+    stream = video_stream(container, videos[0].index)
+    _check_stream(container, stream, uri, limits)
+    return _describe(container, stream, streams, videos)
+
+
+def _check_stream(container: InputContainer, stream: VideoStream, uri: str, limits: Limits) -> None:
+    if stream.codec_context is None:
+        _refuse(uri, "unsupported_codec", "uses a video codec that this FFmpeg cannot decode")
+    pixels = stream.codec_context.width * stream.codec_context.height
+    if pixels == 0:
+        # FFmpeg blanks the size of pictures above the decoder's own limit, which we set to ours.
+        _refuse(uri, "too_many_pixels", f"has no readable frame size, or more pixels per frame than "
+                f"limits.max_pixels = {limits.max_pixels}; raise the limit or shrink the video")  # fmt: skip
+    if pixels > limits.max_pixels:
+        _refuse(uri, "too_many_pixels", f"has {pixels} pixels per frame, more than limits.max_pixels = "
+                f"{limits.max_pixels}; raise the limit or scale the video down")  # fmt: skip
+    seconds = _seconds(container, stream)
+    if seconds is not None and seconds > Fraction(limits.max_seconds):
+        _refuse(uri, "too_long", f"lasts {round(seconds)} s, more than limits.max_seconds = "
+                f"{limits.max_seconds:g}; raise the limit or cut the video")  # fmt: skip
+    _check_packets(container, stream, uri)
+
+
+def _check_packets(container: InputContainer, stream: VideoStream, uri: str) -> None:
+    packets = 0
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                break
+            packets += 1
+            if any(side.data_type.startswith("encryption") for side in packet.iter_sidedata()):
+                _refuse(uri, "encrypted", "is encrypted; decrypt it first")
+            if packets == _PACKETS_TO_LOOK_AT:
+                break
+    except FFmpegError:
+        pass  # Damage is judged by the full pass, which counts it.
+    if packets == 0:
+        _refuse(uri, "no_frames", "has a video stream without any frame; upload it again")
+
+
+def _describe(
+    container: InputContainer,
+    stream: VideoStream,
+    streams: tuple[StreamSummary, ...],
+    videos: list[StreamSummary],
+) -> Probe:
+    context = stream.codec_context
+    pix_fmt = context.pix_fmt or "unknown"
+    tags = (context.color_range, context.colorspace, context.color_primaries, context.color_trc)
+    warnings = []
+    if len(videos) > 1:
+        others = ", ".join(str(s.index) for s in videos[1:])
+        warnings.append(f"multiple_video_streams: stream {stream.index} is processed, not {others}")
+    if stream.metadata.get("alpha_mode") == "1":
+        warnings.append("alpha_dropped: the transparency of this VP8/VP9 stream is not decoded")
+    return Probe(
+        container=container.format.name,
+        streams=streams,
+        stream=stream.index,
+        codec=context.codec.canonical_name,
+        pix_fmt=pix_fmt,
+        bit_depth=max((c.bits for c in context.format.components), default=8) if context.format else 8,
+        time_base=Fraction(stream.time_base or 1),
+        average_rate=Fraction(stream.average_rate or stream.guessed_rate or 0),
+        field_order=int(context.field_order),
+        colour=resolve_colour(tags, pix_fmt, context.width, context.height),
+        geometry=Geometry(context.width, context.height, _sar(stream), None),
+        header_frames=stream.frames,
+        warnings=tuple(warnings),
+    )
+
+
+def _summary(stream: Any) -> StreamSummary:
+    attached = bool(stream.disposition & Disposition.attached_pic)
+    context = stream.codec_context
+    codec = context.codec.canonical_name if context is not None else getattr(stream, "name", None)
+    return StreamSummary(stream.index, stream.type, codec, attached)
+
+
+def _sar(stream: VideoStream) -> Fraction:
+    ratio = stream.sample_aspect_ratio
+    return Fraction(ratio) if ratio else Fraction(1)
+
+
+def _seconds(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return stream.duration * Fraction(stream.time_base)
+    return None if container.duration is None else Fraction(container.duration, 1_000_000)
+
+
+def _is_mp4_without_moov(path: str) -> bool:
+    """Walk the top-level boxes (ISO 14496-12, 4.2); an ``ftyp`` but no ``moov`` means a cut file."""
+    found: set[bytes] = set()
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        at = 0
+        while at + 8 <= size and len(found) < 64:
+            file.seek(at)
+            header = file.read(16)
+            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            if length == 1:
+                length = int.from_bytes(header[8:16], "big")
+            found.add(kind)
+            if length < 8:
+                break
+            at += length
+    return b"ftyp" in found and b"moov" not in found
+
+
+def _refuse(uri: str, code: str, why: str) -> NoReturn:
+    raise SourceError(f"{uri} {why}.", code=code, uri=uri)

@@ -1,0 +1,50 @@
+"""Scene cuts, found on small pictures while a file is being indexed."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from scenedetect.common import FrameTimecode
+from scenedetect.detectors import ContentDetector
+
+PICTURE_WIDTH = 160
+MIN_SCENE_FRAMES = 8
+# PySceneDetect's default score for a cut, and the score from which a cut is beyond doubt, so that
+# even a scene shorter than MIN_SCENE_FRAMES is kept. Flashes of one picture stay below it mostly.
+CUT_SCORE = 27.0
+HARD_CUT_SCORE = 60.0
+
+
+class SceneFinder:
+    """Feed every frame once, in order; memory does not grow with the length of the video."""
+
+    def __init__(self, rate: Fraction) -> None:
+        self._rate = rate if rate > 0 else Fraction(25)
+        self._detectors = (
+            ContentDetector(threshold=CUT_SCORE, min_scene_len=MIN_SCENE_FRAMES),
+            ContentDetector(threshold=HARD_CUT_SCORE, min_scene_len=1),
+        )
+        self._reformatter = VideoReformatter()
+        self._cuts = {0}
+
+    def feed(self, ordinal: int, frame: VideoFrame) -> None:
+        """Look at frame ``ordinal`` (0, 1, 2, ...)."""
+        picture = self._small_picture(frame)
+        time = FrameTimecode(ordinal, self._rate)
+        for detector in self._detectors:
+            self._cuts.update(cut.frame_num for cut in detector.process_frame(time, picture))
+
+    def cuts(self) -> tuple[int, ...]:
+        """Ordinals at which a scene starts, beginning with 0."""
+        return tuple(sorted(self._cuts))
+
+    def _small_picture(self, frame: VideoFrame) -> np.ndarray:
+        width = min(PICTURE_WIDTH, frame.width)
+        height = max(1, round(frame.height * width / frame.width))
+        small = self._reformatter.reformat(
+            frame, width=width, height=height, format="bgr24", interpolation=Interpolation.AREA
+        )
+        return np.asarray(small.to_ndarray())

@@ -1,0 +1,82 @@
+"""The rows that travel: what one unit of work is, as frozen values that become one JSON string."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Level = Literal["anchors", "knot", "chunk"]
+
+
+@dataclass(frozen=True)
+class VideoRef:
+    """Which source a unit belongs to, and where its index lies in the chunk store."""
+
+    uri: str
+    source_digest: str
+    index_key: str
+
+
+@dataclass(frozen=True)
+class UnitTask:
+    """One anchors, knot or chunk task. ``ordinals`` are the frames it needs, absolute and ascending.
+
+    ``grid`` are the knots around them; ``gops`` the GOP sizes of a chunk; ``references`` are the chunk-store
+    keys of the anchors (first, or "" when none) and ``knot_keys`` those of knots by ordinal.
+    """
+
+    level: Level
+    key: str
+    video: VideoRef
+    scene: int
+    number: int
+    ordinals: tuple[int, ...]
+    grid: tuple[int, ...] = ()
+    gops: tuple[int, ...] = ()
+    anchors_key: str = ""
+    knot_keys: tuple[tuple[int, str], ...] = ()
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> UnitTask:
+        """Inverse of `to_json`."""
+        raw = json.loads(text)
+        return cls(
+            level=raw["level"],
+            key=raw["key"],
+            video=VideoRef(**raw["video"]),
+            scene=raw["scene"],
+            number=raw["number"],
+            ordinals=tuple(raw["ordinals"]),
+            grid=tuple(raw["grid"]),
+            gops=tuple(raw["gops"]),
+            anchors_key=raw["anchors_key"],
+            knot_keys=tuple((ordinal, key) for ordinal, key in raw["knot_keys"]),
+        )
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """Assembly of one video: segments of ``chunk_keys`` in order become ``output_rel``.
+
+    ``row`` carries the manifest facts known beforehand (see `pipeline.manifest.VideoRow`).
+    """
+
+    video: VideoRef
+    video_key: str
+    container: str
+    output_rel: str
+    chunk_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a unit failed: ``code`` is a stable word; ``retry`` tells whether trying again may help."""
+
+    code: str
+    message: str
+    retry: bool
