@@ -82,7 +82,8 @@ class LatentModel:
         dtype = _dtype(precision, device)
         vae_config = _read_json(root / "vae" / "config.json")
         # fp16 overflows in autoencoders that ask for upcasting (SDXL); bf16 has the range.
-        vae_dtype = torch.float32 if vae_config.get("force_upcast", True) and dtype == torch.float16 else dtype
+        upcast = vae_config.get("force_upcast", True) and dtype == torch.float16
+        vae_dtype = torch.float32 if upcast else dtype
         vae = _load(AutoencoderKL, root, "vae", vae_dtype)
         unet = _load(UNet2DConditionModel, root, "unet", dtype)
         scheduler_config = _read_json(root / "scheduler" / "scheduler_config.json")

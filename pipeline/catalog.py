@@ -80,8 +80,10 @@ def output_relative(entry: CatalogEntry, extension: str) -> str:
 def _resolve_item(item: str, output: str, storage: StorageSettings) -> list[CatalogEntry]:
     fs, path = open_filesystem(item, storage)
     try:
+        if is_s3(item):
+            _refuse_unreachable(item, path, storage)
         if _MAGIC.search(path) and not fs.exists(path):
-            return _resolve_glob(item, fs, path, output, storage)
+            return _resolve_glob(item, fs, path, output)
         kind = _kind(fs, path)
         if kind == "directory" or item.endswith("/"):
             raise SpecError(
@@ -91,8 +93,6 @@ def _resolve_item(item: str, output: str, storage: StorageSettings) -> list[Cata
             )
         if path.endswith(".parquet"):
             return _resolve_parquet(item, fs, path, storage)
-        if kind == "missing" and is_s3(item):
-            check_bucket(item, storage, "source")
     except BACKEND_ERRORS as error:
         raise _unreadable(item, error, storage) from error
     return [CatalogEntry(_uri(item, path), checked_relative(path.rpartition("/")[2]))]
@@ -105,19 +105,31 @@ def _kind(fs: Any, path: str) -> str:
         return "missing"
 
 
-def _resolve_glob(
-    item: str, fs: Any, pattern: str, output: str, storage: StorageSettings
-) -> list[CatalogEntry]:
-    root = _MAGIC.split(pattern, maxsplit=1)[0].rpartition("/")[0]
-    if is_s3(item):
-        check_bucket(f"s3://{root}", storage, "source")
+def _refuse_unreachable(item: str, path: str, storage: StorageSettings) -> None:
+    """Asks S3 once, within seconds; the listing itself would retry for much longer."""
+    try:
+        check_bucket(f"s3://{_fixed_folder(path)}", storage, "source")
+    except SpecError as error:
+        # A single object may be readable where listing is not allowed.
+        if _MAGIC.search(path) or not isinstance(error.__cause__, PermissionError):
+            raise
+
+
+def _fixed_folder(path: str) -> str:
+    """The part of a path or pattern before the component with the first glob letter (or the last one)."""
+    return _MAGIC.split(path, maxsplit=1)[0].rpartition("/")[0]
+
+
+def _resolve_glob(item: str, fs: Any, pattern: str, output: str) -> list[CatalogEntry]:
+    root = _fixed_folder(pattern)
     matches = re.compile(glob_translate(pattern)).match
     wants_hidden = any(part.startswith(".") for part in pattern[len(root) :].split("/"))
     entries = []
     for path, info in sorted(fs.glob(pattern, detail=True).items()):
         relative = path[len(root) :].lstrip("/")
         hidden = any(part.startswith(".") for part in relative.split("/"))
-        if info["type"] == "file" and not path.endswith("/") and (wants_hidden or not hidden):
+        is_file = os.path.isfile(path) if is_local(item) else info["type"] == "file" and path[-1] != "/"
+        if is_file and (wants_hidden or not hidden):
             entries.append(CatalogEntry(_uri(item, path), checked_relative(relative)))
     if is_local(item) == is_local(output):
         _refuse_output_in_glob(item, matches, entries, output)

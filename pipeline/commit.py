@@ -113,13 +113,6 @@ class ChunkStore:
             with open(path, "rb") as file:
                 return file.read()
 
-    def discard(self, key: str) -> None:
-        """Removes a result, receipt first, and what dead attempts left beside it."""
-        self.store.delete(object_path(key, ".json"))
-        for path in self.store.list(os.path.dirname(object_path(key, ""))):
-            if path.startswith(object_path(key, ".")):
-                self.store.delete(path)
-
     def _sign(self, receipt: Receipt) -> Receipt:
         path = object_path(receipt.key, ".json")
         if self.store.put_new(path, canonical_json(receipt)):

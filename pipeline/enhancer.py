@@ -54,7 +54,9 @@ class Enhancer:
         self._resources = contextlib.ExitStack()
         decoder_only = config.model != "embedded"
         self.session = self._resources.enter_context(install(self.model.unet, decoder_only=decoder_only))
-        self.styles = {number: _style_from_bytes(blob, config.device) for number, blob in (styles or {}).items()}
+        self.styles = {
+            number: _style_from_bytes(blob, config.device) for number, blob in (styles or {}).items()
+        }
 
     def close(self) -> None:
         """Give the UNet its own attention back."""

@@ -52,7 +52,7 @@ _PROBE_CONFIG: dict[str, Any] = {
     "read_timeout": 5,
     "retries": {"mode": "standard", "max_attempts": 1},
 }
-_PROBE_SECONDS = 9.0
+_PROBE_SECONDS = 8.0
 _REMEDY_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a role) in the environment"
 
 _opened: dict[tuple[int, str], Any] = {}
@@ -223,10 +223,10 @@ def _open(protocol: str, options: dict[str, Any]) -> Any:
 
 
 def _after_fork_in_child() -> None:
-    # The parent may have been opening a file system, holding the lock, when it forked.
+    # The parent may have been opening a file system, holding the lock, when it forked. What it had
+    # opened stays where it is, under the parent's pid: closing it here would wait for its event loop.
     global _opened_lock
     _opened_lock = threading.Lock()
-    _opened.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

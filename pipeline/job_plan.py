@@ -168,7 +168,13 @@ class _Planner:
                     knots_of[ordinal] = self.keys.knot(video.source_digest, scene, ordinal, key)
                     references.append(
                         UnitTask(
-                            "knot", knots_of[ordinal], video, scene.number, number, (ordinal,), anchors_key=key
+                            level="knot",
+                            key=knots_of[ordinal],
+                            video=video,
+                            scene=scene.number,
+                            number=number,
+                            ordinals=(ordinal,),
+                            anchors_key=key,
                         )
                     )
         units = []

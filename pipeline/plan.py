@@ -7,7 +7,6 @@ become: knots, anchors and GOPs lie on the grid of the scene alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.settings import ConsistencySettings
@@ -117,8 +116,3 @@ def intervals_per_chunk(index: VideoIndex, consistency: ConsistencySettings, sca
     fitting = MAX_CHUNK_BYTES // (frame_bytes * consistency.knot_every)
     return max(1, min(consistency.knots_per_chunk, fitting))
 
-
-def references_of(chunk: ChunkPlan, scenes: Sequence[ScenePlan]) -> tuple[int, ...]:
-    """Ordinals whose pictures the chunk takes from references instead of computing them."""
-    known = {*scenes[chunk.scene].knots, *scenes[chunk.scene].anchors}
-    return tuple(sorted(ordinal for ordinal in known if chunk.first <= ordinal < chunk.last))

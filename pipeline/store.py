@@ -37,12 +37,13 @@ from pipeline.filesystem import (
 from pipeline.settings import StorageSettings
 
 TEMPORARY_PREFIX = ".tmp-"
-"""Local files that begin so are writes in progress, or what a killed writer left; no reader sees them."""
+"""Local files outside of ``.work`` that begin so are writes in progress; no listing shows them."""
 
 Paths: TypeAlias = list[str]
 
 _CREATE_ATTEMPTS = 4
 _READ_BYTES = 1 << 20
+_TEMPORARY_FOLDER = ".work/tmp"
 _WRITER = "reelweave-writer"
 
 
@@ -115,7 +116,10 @@ class Store:
     def get_file(self, rel: str, local_path: str | os.PathLike[str]) -> None:
         """Downloads to ``local_path``, which is replaced when complete and left alone otherwise."""
         target = os.path.abspath(local_path)
-        with self._on(rel, f"copy it to {target}") as (fs, path), _temporary_beside(target) as temporary:
+        with (
+            self._on(rel, f"copy it to {target}") as (fs, path),
+            _temporary_in(os.path.dirname(target), TEMPORARY_PREFIX) as temporary,
+        ):
             if self.local:
                 shutil.copyfile(path, temporary)
             else:
@@ -126,7 +130,7 @@ class Store:
         """Creates or replaces an object."""
         with self._on(rel, "write it") as (fs, path):
             if self.local:
-                _replace_local(path, lambda file: file.write(data))
+                _replace_local(self.root, path, lambda file: file.write(data))
             else:
                 fs.pipe_file(path, data)
 
@@ -139,14 +143,18 @@ class Store:
             self._on(rel, f"write it from {local}") as (fs, path),
         ):
             if self.local:
-                _replace_local(path, lambda file: shutil.copyfileobj(source, file, _READ_BYTES))
+                _replace_local(self.root, path, lambda file: shutil.copyfileobj(source, file, _READ_BYTES))
             else:
                 fs.put_file(local, path)
 
     def put_new(self, rel: str, data: bytes) -> bool:
         """Creates an object; False when one of that name already existed. One of many writers wins."""
         with self._on(rel, "create it") as (fs, path):
-            return _create_local(path, data) if self.local else _create_s3(fs, path, data, self.uri(rel))
+            return (
+                _create_local(self.root, path, data)
+                if self.local
+                else _create_s3(fs, path, data, self.uri(rel))
+            )
 
     def list(self, prefix: str) -> Paths:
         """Relative paths of all objects below the folder ``prefix`` (``""``: the root), sorted."""
@@ -223,16 +231,27 @@ def checked_relative(rel: str) -> str:
 
 
 @contextlib.contextmanager
-def _temporary_beside(path: str) -> Iterator[str]:
-    """A fresh name in the folder of ``path``, which is made; whatever is left there is removed."""
-    folder = os.path.dirname(path)
+def _temporary_in(folder: str, prefix: str) -> Iterator[str]:
+    """A fresh name in ``folder``, which is made; whatever is left there is removed."""
     os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    temporary = os.path.join(folder, f"{prefix}{uuid.uuid4().hex}")
     try:
         yield temporary
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _temporary_for(root: str, path: str) -> Iterator[str]:
+    """A name on the file system of ``path``, whose folder is made: in ``.work/tmp``, where what a killed
+    writer leaves is removed with the other work files, or beside ``path`` if that is another disk."""
+    folder, shared = os.path.dirname(path), os.path.join(root, _TEMPORARY_FOLDER)
+    for needed in (folder, shared):
+        os.makedirs(needed, exist_ok=True)
+    beside = os.stat(folder).st_dev != os.stat(shared).st_dev
+    with _temporary_in(folder if beside else shared, TEMPORARY_PREFIX if beside else "") as temporary:
+        yield temporary
 
 
 def _write_synced(path: str, write: Callable[[BinaryIO], object]) -> None:
@@ -250,15 +269,15 @@ def _sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
-def _replace_local(path: str, write: Callable[[BinaryIO], object]) -> None:
-    with _temporary_beside(path) as temporary:
+def _replace_local(root: str, path: str, write: Callable[[BinaryIO], object]) -> None:
+    with _temporary_for(root, path) as temporary:
         _write_synced(temporary, write)
         os.replace(temporary, path)
     _sync_folder(path)
 
 
-def _create_local(path: str, data: bytes) -> bool:
-    with _temporary_beside(path) as temporary:
+def _create_local(root: str, path: str, data: bytes) -> bool:
+    with _temporary_for(root, path) as temporary:
         _write_synced(temporary, lambda file: file.write(data))
         try:
             os.link(temporary, path)

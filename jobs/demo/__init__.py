@@ -1,1 +1,1 @@
-"""The bundled clip, its reference picture and the main job on them."""
+"""The demonstration: a bundled clip, a painted style reference, and the job that uses both."""

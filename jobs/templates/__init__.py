@@ -1,1 +1,1 @@
-"""Templates of the report and of the job file."""
+"""Files that commands write out: the job file and the report page."""

@@ -51,7 +51,7 @@ class Inpainting(ForwardOperator):
         """Fast marching (Telea 2004) inside the holes, ``y`` elsewhere."""
         if self.mask.all():
             return y
-        filled = torch.stack([_telea(frame, self.mask) for frame in y]).to(y.dtype).to(y.device)
+        filled = torch.stack([_telea(frame, self.mask) for frame in self.restrict(y)]).to(y.dtype).to(y.device)
         return torch.where(self._keep.to(y.device), y, filled)
 
 

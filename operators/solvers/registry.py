@@ -22,7 +22,8 @@ Spec = Mapping[str, Any]
 def build_solver(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
     """The solver of ``spec`` for measurements of ``operator`` with noise ``sigma_y`` on [-1, 1].
 
-    ``spec["name"]``: ``dpir`` (``steps``, ``lam``, ``sigma_high``, ``sigma_low``) for fidelity, or
+    ``spec["name"]``: ``dpir`` (``steps``, ``lam``, ``sigma_high``, ``sigma_low``,
+    ``sigma_final``) for fidelity, or
     ``psld`` (``steps``, ``omega``, ``gamma``) for posterior samples. Only the schedule of ``prior``
     is read. Raises OperatorError naming the field.
     """
@@ -49,10 +50,11 @@ def _dpir(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPr
         return MatchedDenoise(log_spaced_timesteps(sigmas, noise, low, int(spec.get("steps", 1))))
     high = _positive(spec, "sigma_high", 0.1)
     low = _positive(spec, "sigma_low", 0.05)
-    timesteps = log_spaced_timesteps(sigmas, high, low, int(spec.get("steps", 5)))
-    lam = _positive(spec, "lam", 0.23)
+    timesteps = log_spaced_timesteps(sigmas, high, low, int(spec.get("steps", 3)))
+    lam = _positive(spec, "lam", 0.1)
     weights = tuple(float(sigmas[t]) ** 2 / (lam * noise**2) for t in timesteps)
-    return Dpir(operator, timesteps, weights, final_weight=weights[-1])
+    final = _positive(spec, "sigma_final", 0.05)
+    return Dpir(operator, timesteps, weights, final_weight=(final / noise) ** 2)
 
 
 # Denoising in several steps ends at this level; below it the network changes nothing visible.

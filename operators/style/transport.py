@@ -1,8 +1,8 @@
 """Colour and contrast of a style as statistics of latents, moved by Gaussian optimal transport.
 
 The closed-form Monge map between Gaussians (Olkin & Pukelsheim 1982; Peyre & Cuturi 2019, eq. 2.40):
-``T(z) = m_s + A (z - m_c)``, ``A = S_c^-1/2 (S_c^1/2 S_s S_c^1/2)^1/2 S_c^-1/2``. One affine map per scene, so
-it cannot flicker; unlike per-channel AdaIN it also carries correlations between channels.
+``T(z) = m_s + A (z - m_c)``, ``A = S_c^-1/2 (S_c^1/2 S_s S_c^1/2)^1/2 S_c^-1/2``. One affine map per scene,
+so it cannot flicker; unlike per-channel AdaIN it also carries correlations between channels.
 """
 
 from __future__ import annotations

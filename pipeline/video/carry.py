@@ -63,7 +63,9 @@ def carry_stream(
     text_from_mov = summary.codec == "mov_text" and container == "mkv"
     try:
         target: Any = (
-            out.add_stream("subrip") if text_from_mov else out.add_stream_from_template(stream, opaque=True)
+            out.add_mux_stream("subrip")
+            if text_from_mov
+            else out.add_stream_from_template(stream, opaque=True)
         )
     except (ValueError, FFmpegError):
         return None, _dropped(summary, f"{container} cannot carry it")

@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.errors import SourceError
+from pipeline.video.deep_colour import plain_format, planes_to_rgb, rgb_to_planes
 from pipeline.video.types import Colour, Origin
 
 LIMITED, FULL = 1, 2
@@ -68,11 +69,16 @@ def frame_to_rgb(
     Raises:
         SourceError: ``unsupported_matrix``.
     """
-    target = "rgb24" if bit_depth <= 8 else "rgb48le"
     matrix = _sws_matrix(colour)
-    rgb = (reformatter or VideoReformatter()).reformat(
+    reformatter = reformatter or VideoReformatter()
+    if bit_depth > 8:
+        plain = convert_frame(frame, colour, plain_format(frame.format.name), reformatter)
+        # Grey has no limited range in FFmpeg.
+        full = colour.range == FULL or len(frame.format.components) < 3
+        return planes_to_rgb(plain, colour.matrix, full)
+    rgb = reformatter.reformat(
         frame,
-        format=target,
+        format="rgb24",
         src_colorspace=matrix,
         dst_colorspace=matrix,
         src_color_range=FULL if frame.format.is_rgb else colour.range,
@@ -90,8 +96,15 @@ def rgb_to_frame(
     Raises:
         SourceError: ``unsupported_matrix``.
     """
-    layout = "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
-    source = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), layout)
+    _sws_matrix(colour)
+    target = VideoFrame(16, 16, pix_fmt).format
+    if max(c.bits for c in target.components) > 8:
+        full = colour.range == FULL or len(target.components) < 3
+        plain = rgb_to_planes(rgb, plain_format(pix_fmt), colour.matrix, full)
+        return convert_frame(plain, colour, pix_fmt, reformatter)
+    if rgb.dtype == np.uint16:
+        rgb = np.rint(rgb / np.float32(257)).astype(np.uint8)
+    source = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
     return convert_frame(source, colour, pix_fmt, reformatter)
 
 
@@ -103,6 +116,8 @@ def convert_frame(
     Raises:
         SourceError: ``unsupported_matrix``.
     """
+    if frame.format.name == pix_fmt:
+        return frame
     matrix = _sws_matrix(colour)
     target: Any = VideoFrame(16, 16, pix_fmt).format
     return (reformatter or VideoReformatter()).reformat(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
 from typing import Any
@@ -18,8 +18,10 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
+from av.filter import Graph
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -148,9 +150,31 @@ def _write_gop(
         )
 
 
+def _field_marker(plan: EncoderPlan) -> Callable[[VideoFrame], VideoFrame]:
+    """Mark frames as top field first.
+
+    x264 compares every frame with its own setting and reconfigures itself at a difference, which
+    even costs lossless coding its exactness. PyAV has no setter for the mark; a filter has.
+    """
+    if plan.fields != "tff":
+        return lambda frame: frame
+    graph = Graph()
+    layout = VideoFormat(plan.pix_fmt, plan.width, plan.height)
+    source = graph.add_buffer(width=plan.width, height=plan.height, format=layout, time_base=1 / plan.rate)
+    graph.link_nodes(source, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
+
+    def mark(frame: VideoFrame) -> VideoFrame:
+        graph.push(frame)
+        marked: Any = graph.pull()
+        return marked
+
+    return mark
+
+
 def _encode_gop(
     encoder: VideoCodecContext, pictures: Iterable[VideoFrame], plan: EncoderPlan
 ) -> Iterator[Packet[Any]]:
+    mark = _field_marker(plan)
     for i, picture in enumerate(pictures):
         clean = clean_copy(picture, plan.pix_fmt)
         clean.time_base = encoder.time_base
@@ -158,7 +182,7 @@ def _encode_gop(
         # ProRes reads its tags from the frames, all others from the context.
         clean.colorspace, clean.color_range = plan.colour.matrix, plan.colour.range
         clean.color_primaries, clean.color_trc = plan.colour.primaries, plan.colour.transfer
-        yield from encoder.encode(clean)
+        yield from encoder.encode(mark(clean))
     yield from encoder.encode(None)
 
 

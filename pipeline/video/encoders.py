@@ -34,7 +34,10 @@ HDR_ENCODERS = ("libx264", "libx265", "libsvtav1")
 
 @dataclass(frozen=True)
 class EncoderPlan:
-    """Everything an encoder instance depends on."""
+    """Everything an encoder instance depends on.
+
+    ``fields``: ``prog`` for whole pictures, ``tff`` or ``bff`` for interlaced coding.
+    """
 
     codec: str
     pix_fmt: str
@@ -44,6 +47,7 @@ class EncoderPlan:
     sample_aspect_ratio: Fraction
     colour: Colour
     threads: int
+    fields: str
     options: tuple[tuple[str, str], ...]
 
 
@@ -61,7 +65,8 @@ def plan_encoder(index: VideoIndex, settings: EncodeSettings, width: int, height
     stored = index.geometry
     same_size = (width, height) == (stored.width, stored.height)
     interlaced = same_size and index.interlaced_frames * 2 > index.frames and height % 4 == 0
-    options = _options(settings, index.hdr, index.field_order if interlaced else 1)
+    fields = _fields(index.field_order) if interlaced and settings.codec == "libx264" else "prog"
+    options = _options(settings, index.hdr, fields)
     return EncoderPlan(
         codec=settings.codec,
         pix_fmt=choose_pix_fmt(settings.codec, index.pix_fmt, width, height),
@@ -71,15 +76,13 @@ def plan_encoder(index: VideoIndex, settings: EncodeSettings, width: int, height
         sample_aspect_ratio=scaled_sar(stored, width, height),
         colour=index.colour,
         threads=settings.threads,
+        fields=fields,
         options=tuple(sorted(options.items())),
     )
 
 
 def open_encoder(plan: EncoderPlan) -> VideoCodecContext:
     """A fresh encoder. Tags are set before it opens: none is read from frames later."""
-    if plan.codec == "libsvtav1":
-        # Its only switch for the page of settings it prints for every instance (1: errors only).
-        os.environ.setdefault("SVT_LOG", "1")
     context: VideoCodecContext = av.CodecContext.create(plan.codec, "w")
     configure(context, plan)
     context.flags |= Flags.global_header
@@ -89,6 +92,9 @@ def open_encoder(plan: EncoderPlan) -> VideoCodecContext:
 
 def configure(context: VideoCodecContext, plan: EncoderPlan) -> None:
     """Set up an encoder that is not open yet."""
+    if plan.codec == "libsvtav1":
+        # Its only switch for the page of settings it prints for every instance (1: errors only).
+        os.environ.setdefault("SVT_LOG", "1")
     context.width, context.height, context.pix_fmt = plan.width, plan.height, plan.pix_fmt
     context.framerate, context.time_base = plan.rate, 1 / plan.rate
     context.sample_aspect_ratio = plan.sample_aspect_ratio
@@ -143,11 +149,11 @@ def _describe(name: str) -> _Layout:
     alpha = any(c.is_alpha for c in layout.components)
     if layout.is_rgb or layout.has_palette:
         return _Layout("444", bits, alpha)
-    chroma = [c for c in layout.components if c.is_chroma]
-    if not chroma:
+    if len(layout.components) < 3:
         return _Layout("", bits, alpha)
+    chroma = layout.components[1]
     names = {(8, 8): "420", (8, 16): "422", (16, 8): "440", (16, 16): "444", (4, 16): "411", (4, 4): "410"}
-    return _Layout(names.get((chroma[0].width, chroma[0].height), "444"), bits, alpha)
+    return _Layout(names.get((chroma.width, chroma.height), "444"), bits, alpha)
 
 
 def _wider_chroma(chroma: str, odd: bool) -> tuple[str, ...]:
@@ -158,11 +164,11 @@ def _wider_chroma(chroma: str, odd: bool) -> tuple[str, ...]:
     return ("420", "422", "444")
 
 
-def _options(settings: EncodeSettings, hdr: Hdr | None, field_order: int) -> dict[str, str]:
+def _options(settings: EncodeSettings, hdr: Hdr | None, fields: str) -> dict[str, str]:
     crf, lossless, threads = str(settings.crf), settings.crf == 0, settings.threads
     if settings.codec == "libx264":
         params = ["mbtree=0", "stitchable=1", "open-gop=0", "scenecut=0", "keyint=infinite",
-                  "sliced-threads=0", *_x264_fields(field_order), *_x264_hdr(hdr)]  # fmt: skip
+                  "sliced-threads=0", *_x264_fields(fields), *_x264_hdr(hdr)]  # fmt: skip
         quality = {"qp": "0"} if lossless else {"crf": crf}
         return {"preset": settings.preset, **quality, "x264-params": ":".join(params)}
     if settings.codec == "libx265":
@@ -191,10 +197,14 @@ def _speed(preset: str) -> int:
     return _SPEEDS.index(preset)
 
 
-def _x264_fields(field_order: int) -> list[str]:
-    if field_order == 1:
-        return []
-    return ["bff=1" if field_order in _BOTTOM_FIRST else "tff=1"]
+def _x264_fields(fields: str) -> list[str]:
+    return [] if fields == "prog" else [f"{fields}=1"]
+
+
+def _fields(field_order: int) -> str:
+    """Frames may be interlaced though the container says nothing; then the top field is first, as in
+    everything but DV and old standard definition MPEG-2, which do say so."""
+    return "bff" if field_order in _BOTTOM_FIRST else "tff"
 
 
 def _mastering(hdr: Hdr, chroma_unit: int, light_unit: int) -> tuple[list[int], list[int]]:

@@ -195,7 +195,8 @@ def _copied_problems(path: str, source_path: str, assembly: Assembly, video_offs
         was, now = _payload(source_path, kept), _payload(path, copy)
         if _language(was) != _language(now):
             problems.append(f"stream {copy} has language {now.language}, its source {was.language}")
-        if was.disposition != now.disposition:
+        # MP4 has to enable one track of each kind, even if the source marked none as default.
+        if was.disposition != now.disposition and was.disposition | Disposition.default != now.disposition:
             problems.append(f"stream {copy} has disposition {now.disposition}, its source {was.disposition}")
         if was.codec != now.codec:
             continue  # A subtitle that was rewritten for another container.

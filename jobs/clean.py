@@ -1,0 +1,48 @@
+"""`reelweave clean`: removes the work files of an output once nothing needs them any more."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from jobs.console import DONE, quiet_stdout, say
+from jobs.outputs import open_output
+from jobs.status import combine, count, plan_paths, planned_videos
+from pipeline.errors import SpecError
+
+if TYPE_CHECKING:
+    from pipeline.store import Store
+
+_WORK = ".work"
+_PARALLEL = 16
+
+
+def command(out: str, endpoint_url: str | None) -> int:
+    """Remove the chunk store of an output. Raises SpecError while a video still needs it."""
+    with quiet_stdout():
+        store = open_output(out, endpoint_url)
+        removed = clean(store)
+    say(f"removed {removed} work files")
+    return DONE
+
+
+def clean(store: Store) -> int:
+    """Delete all work files and return how many; refuses unless all planned videos are published."""
+    from pipeline.manifest import read_video_rows
+
+    plans = plan_paths(store)
+    if not plans:
+        raise SpecError(f"{store.root}: no job has written here; give the output of a job", field="OUT")
+    # All runs count, not the newest alone: another job may be working into the same output.
+    planned = {uri for plan in plans for uri in planned_videos(store, plan)}
+    counts = count(combine(read_video_rows(store), planned))
+    if counts["left"] or counts["quarantined"]:
+        raise SpecError(
+            f"{store.root}: {counts['left']} videos are left and {counts['quarantined']} are quarantined; "
+            "their work files are kept for the next run (see 'reelweave status')",
+            field="OUT",
+        )
+    work = store.list(_WORK)
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        list(pool.map(store.delete, work))
+    return len(work)

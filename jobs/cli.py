@@ -1,0 +1,132 @@
+"""The command line: wiring only. Each command's work lives in the file of its name."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs import clean as clean_command
+from jobs import init as init_command
+from jobs import plan as plan_command
+from jobs import report as report_command
+from jobs import run as run_command
+from jobs import status as status_command
+from jobs import verify as verify_command
+from jobs.console import INTERRUPTED, guarded, say
+from jobs.demo import demo as demo_command
+
+app = typer.Typer(
+    name="reelweave",
+    help="Restores and restyles whole video catalogs with latent diffusion, as a batch job on Ray Data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Only(StrEnum):
+    """Which videos a run is about."""
+
+    quarantined = "quarantined"
+
+
+Job = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.", show_default=False)]
+Out = Annotated[
+    str, typer.Argument(metavar="OUT", help="A job's output folder or s3:// URL.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override one value of the job file; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Endpoint = Annotated[
+    str | None,
+    typer.Option("--endpoint-url", envvar="AWS_ENDPOINT_URL", help="S3 endpoint, when OUT is not on AWS."),
+]
+
+
+@app.command()
+@guarded
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")] = Path("demo-out"),
+) -> int:
+    """Restore and stylize the bundled clip with the embedded model; needs nothing else."""
+    return demo_command.command(out)
+
+
+@app.command()
+@guarded
+def init(
+    path: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The file to write.")] = Path("job.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> int:
+    """Write a commented job file."""
+    return init_command.command(path, force)
+
+
+@app.command()
+@guarded
+def plan(job: Job, overrides: Overrides = None, as_json: Json = False) -> int:
+    """Show what would run; writes nothing."""
+    return plan_command.command(job, overrides or [], as_json)
+
+
+@app.command()
+@guarded
+def run(
+    job: Job,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="Ray cluster: auto, local or ray://...")
+    ] = None,
+    only: Annotated[Only | None, typer.Option(help="Try the quarantined videos again.")] = None,
+) -> int:
+    """Run or resume a job. Exit code 0: all done, 3: some quarantined, 2: bad input, 1: failed."""
+    return run_command.command(job, overrides or [], address, only is Only.quarantined)
+
+
+@app.command()
+@guarded
+def status(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
+    """Show what is done, left and quarantined, from the store alone."""
+    return status_command.command(out, endpoint_url, as_json)
+
+
+@app.command()
+@guarded
+def verify(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
+    """Measure every published video again and compare it with its manifest row."""
+    return verify_command.command(out, endpoint_url, as_json)
+
+
+@app.command()
+@guarded
+def report(out: Out, endpoint_url: Endpoint = None) -> int:
+    """Write the HTML report of the latest run again."""
+    return report_command.command(out, endpoint_url)
+
+
+@app.command()
+@guarded
+def clean(out: Out, endpoint_url: Endpoint = None) -> int:
+    """Remove the work files, once every video is published."""
+    return clean_command.command(out, endpoint_url)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # File names need not be text in the terminal's encoding.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except KeyboardInterrupt:
+        say("reelweave: interrupted")
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,54 @@
+"""`reelweave plan`: what would run, from the job file and the store; writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.console import DONE, print_json, quiet_stdout, say
+from jobs.spec import load_spec
+
+if TYPE_CHECKING:
+    from pipeline.job_plan import JobPlan
+
+
+def command(job: Path, overrides: list[str], as_json: bool) -> int:
+    """Print the plan of a job as a table, or as one JSON object."""
+    settings = load_spec(job, overrides).to_settings()
+    with quiet_stdout():
+        from pipeline.job_plan import plan_job
+
+        found = plan_job(settings)
+    if as_json:
+        print_json(plan_json(found))
+        return DONE
+    for label, value in plan_lines(found):
+        print(f"{label:<22}{value}")
+    for rejected in found.rejected:
+        say(f"rejected {rejected.uri}: {rejected.code}: {rejected.error}")
+    return DONE
+
+
+def plan_json(plan: JobPlan) -> dict[str, Any]:
+    """The object that ``plan --json`` prints."""
+    return {
+        "videos": plan.videos,
+        "scenes": plan.scenes,
+        "chunks": plan.chunks,
+        "chunks_done": plan.chunks_done,
+        "frames": plan.frames,
+        "rejected": [{"uri": r.uri, "code": r.code, "error": r.error} for r in plan.rejected],
+        "estimate": plan.estimate,
+    }
+
+
+def plan_lines(plan: JobPlan) -> list[tuple[str, str]]:
+    """Label and value of each line of the table."""
+    lines = [
+        ("videos", f"{plan.videos}"),
+        ("scenes", f"{plan.scenes}"),
+        ("chunks", f"{plan.chunks} ({plan.chunks_done} already done)"),
+        ("frames", f"{plan.frames}"),
+        ("rejected", f"{len(plan.rejected)}"),
+    ]
+    return lines + [(str(name).replace("_", " "), f"{value}") for name, value in plan.estimate.items()]

@@ -1,0 +1,72 @@
+"""`reelweave run`: runs or resumes a job and says how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.console import DONE, QUARANTINED, quiet_stdout, say
+from jobs.progress import progress
+from jobs.spec import JobSpec, load_spec
+from pipeline.errors import ReelweaveError
+from pipeline.settings import JobSettings
+
+if TYPE_CHECKING:
+    from pipeline.events import Event
+    from pipeline.graph import RunSummary
+
+
+def command(job: Path, overrides: list[str], address: str | None, only_quarantined: bool) -> int:
+    """Run a job file; exit code 0 when all is done, 3 when some videos are quarantined."""
+    spec = load_spec(job, overrides)
+    settings = with_address(spec.to_settings(), address)
+    with quiet_stdout():
+        with progress() as show:
+            summary = run_spec(spec, settings, show, only_quarantined=only_quarantined)
+        write_run_report(settings, summary)
+    say_summary(settings, summary)
+    return QUARANTINED if summary.quarantined else DONE
+
+
+def run_spec(
+    spec: JobSpec, settings: JobSettings, on_event: Callable[[Event], None], *, only_quarantined: bool = False
+) -> RunSummary:
+    """Run the job. ``settings`` are the spec's, perhaps with another address."""
+    from pipeline.graph import run_job
+
+    return run_job(settings, on_event=on_event, only_quarantined=only_quarantined, job_yaml=spec.to_yaml())
+
+
+def with_address(settings: JobSettings, address: str | None) -> JobSettings:
+    """``settings`` with the cluster address of the command line, when one was given."""
+    if address is None:
+        return settings
+    return dataclasses.replace(settings, cluster=dataclasses.replace(settings.cluster, address=address))
+
+
+def write_run_report(settings: JobSettings, summary: RunSummary) -> None:
+    """Write the run's report; the videos are published by now, so a failing report only warns."""
+    from jobs.report import write_report
+    from pipeline.store import Store
+
+    try:
+        write_report(Store(settings.output, settings.storage), summary.run_id, summary.rows)
+    except (ReelweaveError, OSError, ValueError) as error:
+        say(f"the report could not be written: {error}")
+
+
+def say_summary(settings: JobSettings, summary: RunSummary) -> None:
+    """How the run ended and where to look, on stderr."""
+    for row in summary.rows:
+        if row.status == "quarantined":
+            say(f"quarantined {row.video_uri}: {row.code}: {row.error}")
+    say(
+        f"{summary.done} of {summary.videos} videos done ({summary.already_done} before this run), "
+        f"{summary.quarantined} quarantined, {summary.chunks} chunks "
+        f"({summary.chunks_done_before} before this run), {summary.seconds:.1f} s"
+    )
+    root = settings.output.rstrip("/")
+    say(f"videos   {root}/videos/")
+    say(f"report   {root}/runs/{summary.run_id}/report.html")

@@ -1,0 +1,255 @@
+"""The job file: frozen models that refuse what cannot be done, naming the field and the fix."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from jobs.enhance_spec import Enhancement
+from jobs.places import Place, absolute, refuse_credentials, refuse_userinfo
+from jobs.spec_base import Section, problem, suggestion
+from jobs.spec_problems import spec_error
+from jobs.yaml_source import apply_override, dump_yaml, parse_yaml
+from pipeline.errors import SpecError
+from pipeline.settings import (
+    ClusterSettings,
+    ConsistencySettings,
+    Container,
+    EncodeSettings,
+    JobSettings,
+    Limits,
+    Precision,
+    StorageSettings,
+)
+
+_LATER_SHARING = ("chunk_first", "chunk_joint")
+_SHARING = ("none", "anchors", "knots_hard", "knots")
+# Container -> codecs whose streams it can carry.
+_CARRIES: dict[str, tuple[str, ...]] = {
+    "mp4": ("libx264", "libx265", "libsvtav1", "libvpx-vp9"),
+    "mkv": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"),
+    "mov": ("libx264", "libx265", "prores_ks"),
+    "webm": ("libsvtav1", "libvpx-vp9"),
+}
+_MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63}
+
+
+class StorageSpec(Section):
+    """fsspec options; every key besides ``endpoint_url`` is handed to the file system as it is."""
+
+    model_config = ConfigDict(extra="allow")
+    open_ended: ClassVar[bool] = True
+
+    endpoint_url: str | None = None
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is not None:
+            try:
+                parts = urlsplit(url)
+                _ = parts.port
+            except ValueError:
+                raise problem(f"expected a URL such as http://localhost:9000, found {url!r}") from None
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise problem(f"expected a URL such as http://localhost:9000, found {url!r}")
+            refuse_userinfo(url)
+        return url
+
+    @model_validator(mode="after")
+    def _no_credentials(self) -> Self:
+        refuse_credentials(self.model_extra or {}, "")
+        return self
+
+
+class NoiseSpec(Section):
+    """``rho`` in [0, 1]: the share of a frame's noise that its scene has in common."""
+
+    rho: Annotated[float, Field(ge=0.0, le=1.0)] = ConsistencySettings.rho
+
+
+class ConsistencySpec(Section):
+    """How frames share attention; see `pipeline.settings.ConsistencySettings`."""
+
+    sharing: str = ConsistencySettings.sharing
+    anchors: Annotated[int, Field(ge=1, le=16)] = ConsistencySettings.anchors
+    knot_every: Annotated[int, Field(ge=2, le=256)] = ConsistencySettings.knot_every
+    knots_per_chunk: Annotated[int, Field(ge=1, le=256)] = ConsistencySettings.knots_per_chunk
+    noise: NoiseSpec = NoiseSpec()
+    frames_per_batch: Annotated[int, Field(ge=1, le=64)] = ConsistencySettings.frames_per_batch
+
+    @field_validator("sharing")
+    @classmethod
+    def _is_available(cls, sharing: str) -> str:
+        if sharing in _LATER_SHARING:
+            raise problem(f"{sharing!r} is not available in this version; use one of {', '.join(_SHARING)}")
+        if sharing not in _SHARING:
+            hint = suggestion(sharing, _SHARING)
+            raise problem(f"expected one of {', '.join(_SHARING)}, found {sharing!r}{hint}")
+        return sharing
+
+
+class EncodeSpec(Section):
+    """The final codec. ``crf`` is the codec's own scale; ffv1 and prores_ks have none and ignore it."""
+
+    codec: Literal["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"] = "libx264"
+    crf: Annotated[int, Field(ge=0, le=63)] = EncodeSettings.crf
+    preset: Literal[
+        "ultrafast", "superfast", "veryfast", "faster", "fast",
+        "medium", "slow", "slower", "veryslow", "placebo",
+    ] = "medium"  # fmt: skip
+    container: Container = EncodeSettings.container
+    threads: Annotated[int, Field(ge=1, le=64)] = EncodeSettings.threads
+
+    @model_validator(mode="after")
+    def _codec_fits(self) -> Self:
+        if self.container != "auto" and self.codec not in _CARRIES[self.container]:
+            homes = [name for name, codecs in _CARRIES.items() if self.codec in codecs]
+            raise problem(
+                f"{self.container} cannot carry {self.codec}; use container {' or '.join(homes)} (or auto), "
+                f"or a codec of {', '.join(_CARRIES[self.container])}",
+                "container",
+            )
+        most = _MAX_CRF.get(self.codec)
+        if most is not None and self.crf > most:
+            raise problem(f"must be at most {most} for {self.codec}, found {self.crf}", "crf")
+        return self
+
+
+class ClusterSpec(Section):
+    """Where the job runs; nothing here changes a result."""
+
+    gpus_per_actor: Annotated[float, Field(ge=0.0, le=16.0)] = ClusterSettings.gpus_per_actor
+    actors: Annotated[
+        tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)
+    ] = ClusterSettings.actors
+    address: Annotated[str, Field(min_length=1)] = ClusterSettings.address
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = ClusterSettings.max_attempts
+
+    @field_validator("actors")
+    @classmethod
+    def _in_order(cls, actors: tuple[int, int]) -> tuple[int, int]:
+        if actors[0] > actors[1]:
+            raise problem(f"expected [least, most], found [{actors[0]}, {actors[1]}]; swap them")
+        return actors
+
+
+class LimitsSpec(Section):
+    """Sources beyond these are refused from their header, before decoding."""
+
+    max_pixels: Annotated[int, Field(ge=1)] = Limits.max_pixels
+    max_frames: Annotated[int, Field(ge=1)] = Limits.max_frames
+    max_seconds: Annotated[float, Field(gt=0.0)] = Limits.max_seconds
+
+
+class JobSpec(Section):
+    """One job file, complete and consistent; local paths are absolute."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    source: Annotated[tuple[Place, ...], Field(min_length=1, strict=False)]
+    output: Place
+    storage: StorageSpec = StorageSpec()
+    model: Annotated[str, Field(min_length=1)] = JobSettings.model
+    precision: Precision = JobSettings.precision
+    enhance: Annotated[tuple[Enhancement, ...], Field(strict=False)] = ()
+    consistency: ConsistencySpec = ConsistencySpec()
+    encode: EncodeSpec = EncodeSpec()
+    cluster: ClusterSpec = ClusterSpec()
+    limits: LimitsSpec = LimitsSpec()
+    torch_threads: Annotated[int, Field(ge=1, le=256)] = JobSettings.torch_threads
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _one_or_many(cls, source: Any) -> Any:
+        return (source,) if isinstance(source, str) else source
+
+    @field_validator("output")
+    @classmethod
+    def _output_is_a_place(cls, output: str) -> str:
+        if any(mark in output for mark in "*?["):
+            raise problem(f"expected one folder, found the pattern {output!r}; remove the wildcard")
+        return output
+
+    @field_validator("model")
+    @classmethod
+    def _local_models_are_places(cls, model: str) -> str:
+        if model == "embedded":
+            return model
+        return absolute(model) if model.startswith(("/", "./", "../", "~")) or os.path.isdir(model) else model
+
+    @model_validator(mode="after")
+    def _prompts_have_a_reader(self) -> Self:
+        for position, item in enumerate(self.enhance):
+            if self.model == "embedded" and item.stylize is not None and item.stylize.prompt:
+                raise problem(
+                    "the embedded model reads no text; leave the prompt empty or choose another model",
+                    f"enhance.{position}.stylize.prompt",
+                )
+        return self
+
+    def to_settings(self) -> JobSettings:
+        """The job as the pipeline sees it."""
+        c = self.consistency
+        return JobSettings(
+            name=self.name,
+            seed=self.seed,
+            source=self.source,
+            output=self.output,
+            storage=StorageSettings(self.storage.endpoint_url, copy.deepcopy(self.storage.model_extra or {})),
+            model=self.model,
+            precision=self.precision,
+            enhance=tuple(item.to_dict() for item in self.enhance),
+            consistency=ConsistencySettings(
+                sharing=c.sharing,  # type: ignore[arg-type]  # checked by ConsistencySpec
+                anchors=c.anchors,
+                knot_every=c.knot_every,
+                knots_per_chunk=c.knots_per_chunk,
+                rho=c.noise.rho,
+                frames_per_batch=c.frames_per_batch,
+            ),
+            encode=EncodeSettings(**self.encode.model_dump()),
+            cluster=ClusterSettings(**self.cluster.model_dump()),
+            limits=Limits(**self.limits.model_dump()),
+            torch_threads=self.torch_threads,
+        )
+
+    def to_yaml(self) -> str:
+        """The job file with every default written out; loading it gives an equal spec."""
+        return dump_yaml(self.model_dump(mode="json", exclude_none=True))
+
+
+def load_spec(path: str | Path, overrides: list[str] | None = None) -> JobSpec:
+    """Read, override (``a.b.0.c=value``, in order) and validate a job file.
+
+    Raises SpecError naming the file or field, what was found and what is expected.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such job file; 'reelweave init' writes one", field=str(path)) from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{path}: not a text file in UTF-8", field=str(path)) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SpecError(f"{path}: cannot be read: {reason}", field=str(path)) from None
+    data = parse_yaml(text, field=str(path), origin=str(path))
+    if not isinstance(data, dict):
+        raise SpecError(f"{path}: expected a mapping with name, source and output", field=str(path))
+    for override in overrides or []:
+        apply_override(data, override)
+    return parse_spec(data, origin=str(path))
+
+
+def parse_spec(data: Mapping[str, Any], *, origin: str = "job") -> JobSpec:
+    """Validate plain job data. Raises SpecError; ``origin`` begins the message."""
+    try:
+        return JobSpec.model_validate(data)
+    except ValidationError as error:
+        raise spec_error(error, data, origin) from None

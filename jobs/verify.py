@@ -1,0 +1,88 @@
+"""`reelweave verify`: measures every published video again and compares it with its manifest row."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
+from jobs.outputs import open_output
+from jobs.status import plan_paths
+from pipeline.errors import SourceError, SpecError
+
+if TYPE_CHECKING:
+    from pipeline.manifest import VideoRow
+    from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A published video that is not what its manifest row says."""
+
+    output_uri: str
+    problem: str
+
+
+def command(out: str, endpoint_url: str | None, as_json: bool) -> int:
+    """Check an output folder; exit code 1 when any video is bad."""
+    from pipeline.manifest import read_video_rows
+
+    with quiet_stdout():
+        store = open_output(out, endpoint_url)
+        rows = read_video_rows(store)
+        if not rows and not plan_paths(store):
+            raise SpecError(f"{store.root}: no job has written here; give the output of a job", field="OUT")
+        done = [row for row in rows if row.status == "done"]
+        bad = check_videos(store, done)
+    if as_json:
+        print_json(verify_json(len(done), bad))
+    else:
+        print(f"{len(done)} checked, {len(bad)} bad")
+        for entry in bad:
+            print(f"bad {entry.output_uri}: {entry.problem}")
+    return FAILED if bad else DONE
+
+
+def check_videos(store: Store, rows: Iterable[VideoRow]) -> list[Bad]:
+    """Re-measure the published object of every row; what differs comes back."""
+    bad = []
+    for row in rows:
+        found = problem_of(store, row)
+        say(f"{'bad' if found else 'ok'} {row.output_uri}")
+        if found:
+            bad.append(Bad(row.output_uri, found))
+    return bad
+
+
+def problem_of(store: Store, row: VideoRow) -> str | None:
+    """The first difference between a published object and its row, or None."""
+    from pipeline.keys import file_sha256
+    from pipeline.video.verify import measure
+
+    path = row.output_rel
+    if not store.exists(path):
+        return "missing: the object is not there; run the job again"
+    with tempfile.TemporaryDirectory(prefix="reelweave-verify-") as folder:
+        local = Path(folder) / f"video{Path(path).suffix}"
+        store.get_file(path, local)
+        sha256 = file_sha256(local)
+        if sha256 != row.output_sha256:
+            return f"content changed: sha256 is {sha256}, the manifest says {row.output_sha256}"
+        try:
+            measured = measure(str(local))
+        except SourceError as error:
+            return f"not decodable: {error}"
+    if measured.decode_errors:
+        return f"{measured.decode_errors} decode errors"
+    for name in ("frames", "frames_md5", "pts_sha256"):
+        if getattr(measured, name) != getattr(row, name):
+            return f"{name} is {getattr(measured, name)}, the manifest says {getattr(row, name)}"
+    return None
+
+
+def verify_json(checked: int, bad: list[Bad]) -> dict[str, Any]:
+    """The object that ``verify --json`` prints."""
+    return {"checked": checked, "bad": [asdict(entry) for entry in bad]}

@@ -1,0 +1,395 @@
+"""The job file: what it accepts, and that every refusal names the field and the fix."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.init import job_template
+from jobs.spec import load_spec, parse_spec
+from pipeline.errors import SpecError
+
+BASE = {"name": "batch-7", "source": "in/*.mp4", "output": "out"}
+SR = {"kind": "super_resolution", "scale": 4, "noise": 0.02}
+
+
+def restore(degradation: Any, **solver: Any) -> dict[str, Any]:
+    return {"restore": {"degradation": degradation, **({"solver": solver} if solver else {})}}
+
+
+def stylize(**members: Any) -> dict[str, Any]:
+    return {"stylize": {"reference": "/styles/ink.png", **members}}
+
+
+def refusal(**changes: Any) -> SpecError:
+    with pytest.raises(SpecError) as caught:
+        parse_spec({**BASE, **changes}, origin="job.yaml")
+    return caught.value
+
+
+def test_the_smallest_job_gets_the_pipelines_own_defaults() -> None:
+    settings = parse_spec(BASE).to_settings()
+    assert settings.consistency == type(settings.consistency)()
+    assert settings.encode == type(settings.encode)()
+    assert settings.cluster == type(settings.cluster)()
+    assert settings.limits == type(settings.limits)()
+    assert settings.model == "embedded"
+    assert settings.enhance == ()
+
+
+def test_relative_local_places_become_absolute_and_urls_stay(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    item = {"stylize": {"reference": "ink.png"}}
+    mask = restore({"kind": "inpainting", "mask": "m/hole.png"})
+    source = ["clips/**/*.mp4", "s3://catalog/in/**/*.mp4"]
+    settings = parse_spec({**BASE, "source": source, "enhance": [item, mask]}).to_settings()
+    assert settings.source == (f"{tmp_path}/clips/**/*.mp4", "s3://catalog/in/**/*.mp4")
+    assert settings.output == f"{tmp_path}/out"
+    assert settings.enhance[0]["stylize"]["reference"] == f"{tmp_path}/ink.png"
+    assert settings.enhance[1]["restore"]["degradation"]["mask"] == f"{tmp_path}/m/hole.png"
+
+
+def test_a_local_model_folder_becomes_absolute_and_a_hub_id_stays(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    assert parse_spec({**BASE, "model": "models/mine"}).model == f"{tmp_path}/models/mine"
+    assert parse_spec({**BASE, "model": "./other"}).model == f"{tmp_path}/other"
+    assert parse_spec({**BASE, "model": "someone/sd15"}).model == "someone/sd15"
+
+
+def test_enhance_items_are_written_out_with_every_default_and_are_plain_json() -> None:
+    items = [restore(SR), stylize(strength=0.5)]
+    got = parse_spec({**BASE, "enhance": items}).to_settings().enhance
+    assert json.loads(json.dumps(got)) == list(got)
+    assert got[0] == {
+        "restore": {
+            "degradation": {"kind": "super_resolution", "scale": 4, "kernel": "area", "noise": 0.02},
+            "solver": {"name": "dpir", "steps": 5},
+        }
+    }
+    method = got[1]["stylize"]["method"]
+    assert method["steps"] == 10
+    assert method["shift"] == pytest.approx(math.log(2))
+    assert method["adain"] is True
+    assert method["statistics"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "degradation",
+    [
+        {"kind": "denoise", "noise": 0.1},
+        {"kind": "super_resolution", "scale": 3, "kernel": "bicubic"},
+        {"kind": "inpainting", "boxes": [[0, 0, 8, 8], [10, 12, 1, 1]], "noise": 0.01},
+        {"kind": "inpainting", "mask": "s3://masks/hole.png"},
+        {"kind": "deblur", "kernel": "gaussian", "sigma": 1.5, "padding": "circular"},
+        {"kind": "deblur", "kernel": "motion", "length": 9, "angle": 30.0, "noise": 0},
+    ],
+)
+@pytest.mark.parametrize("solver", [{"name": "dpir"}, {"name": "psld", "omega": 0.5, "gamma": 0.0}])
+def test_every_degradation_goes_with_every_solver(degradation: Any, solver: Any) -> None:
+    spec = parse_spec({**BASE, "enhance": [restore(degradation, **solver)]})
+    again = parse_spec(json.loads(spec.model_dump_json(exclude_none=True)))
+    assert again == spec
+    assert spec.to_settings().enhance[0]["restore"]["solver"]["name"] == solver["name"]
+
+
+def test_two_super_resolution_stages_are_accepted() -> None:
+    spec = parse_spec({**BASE, "enhance": [restore({**SR, "scale": 2}), restore({**SR, "scale": 2})]})
+    assert len(spec.enhance) == 2
+
+
+def test_sharing_without_any_enhancement_is_harmless() -> None:
+    spec = parse_spec({**BASE, "enhance": [], "consistency": {"sharing": "anchors"}})
+    assert spec.consistency.sharing == "anchors"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"enhanse": []}, "enhanse", "did you mean 'enhance'"),
+        ({"seed": "seven"}, "seed", "a whole number, found the text 'seven'"),
+        ({"seed": 7.5}, "seed", "a whole number"),
+        ({"seed": True}, "seed", "found true"),
+        ({"seed": -1}, "seed", "at least 0"),
+        ({"name": "a/../b"}, "name", "letters, digits"),
+        ({"name": ""}, "name", "letters, digits"),
+        ({"source": []}, "source", "must not be empty"),
+        ({"source": ""}, "source", "found an empty one"),
+        ({"source": ["a.mp4", " "]}, "source.1", "found an empty one"),
+        ({"source": 5}, "source", "a list"),
+        ({"source": ["a.mp4", 3]}, "source.1", "text"),
+        ({"source": "s3://me:pw@bucket/x"}, "source", "environment"),
+        ({"output": None}, "output", "text, found nothing"),
+        ({"output": "out/*"}, "output", "remove the wildcard"),
+        ({"output": "a\0b"}, "output", "NUL"),
+        ({"model": ""}, "model", "must not be empty"),
+        ({"precision": "fp8"}, "precision", "'fp16'"),
+        ({"enhance": {"restore": {}}}, "enhance", "expected a list"),
+        ({"enhance": ["restore"]}, "enhance.0", "a mapping"),
+        ({"enhance": [{}]}, "enhance.0", "neither of restore and stylize"),
+        ({"enhance": [{**restore(SR), **stylize()}]}, "enhance.0", "both of restore and stylize"),
+        ({"enhance": [restore({"kind": "denoise"})]}, "enhance.0.restore.degradation.noise", "is required"),
+        (
+            {"enhance": [restore({"kind": "denoise", "noise": 0})]},
+            "enhance.0.restore.degradation.noise",
+            "more than 0",
+        ),
+        ({"enhance": [restore({"kind": "denoize"})]}, "enhance.0.restore.degradation", "'denoise'?"),
+        ({"enhance": [restore({"noise": 0.1})]}, "enhance.0.restore.degradation", "needs the key 'kind'"),
+        ({"enhance": [restore({**SR, "scale": 5})]}, "enhance.0.restore.degradation.scale", "2, 3, 4 or 8"),
+        ({"enhance": [restore({**SR, "noise": 1.0})]}, "enhance.0.restore.degradation.noise", "less than 1"),
+        ({"enhance": [restore({**SR, "noise": 25})]}, "enhance.0.restore.degradation.noise", "less than 1"),
+        ({"enhance": [restore({**SR, "kernl": "area"})]}, "enhance.0.restore.degradation.kernl", "'kernel'?"),
+        ({"enhance": [restore({"kind": "inpainting"})]}, "enhance.0.restore.degradation", "neither of mask"),
+        (
+            {"enhance": [restore({"kind": "inpainting", "mask": "m.png", "boxes": [[0, 0, 1, 1]]})]},
+            "enhance.0.restore.degradation",
+            "both of mask",
+        ),
+        (
+            {"enhance": [restore({"kind": "inpainting", "boxes": [[1, 2, 3]]})]},
+            "enhance.0.restore.degradation.boxes.0.3",
+            "is required",
+        ),
+        (
+            {"enhance": [restore({"kind": "inpainting", "boxes": [[0, 0, 0, 4]]})]},
+            "enhance.0.restore.degradation.boxes.0.2",
+            "at least 1",
+        ),
+        (
+            {"enhance": [restore({"kind": "deblur", "kernel": "motion"})]},
+            "enhance.0.restore.degradation.length",
+            "is required",
+        ),
+        (
+            {"enhance": [restore({"kind": "deblur", "kernel": "gaussian", "sigma": 1, "length": 3})]},
+            "enhance.0.restore.degradation.length",
+            "unknown key",
+        ),
+        ({"enhance": [restore(SR, name="dpir", steps=51)]}, "enhance.0.restore.solver.steps", "at most 50"),
+        ({"enhance": [restore(SR, name="dpir", omega=1)]}, "enhance.0.restore.solver.omega", "unknown key"),
+        ({"enhance": [restore(SR, name="stsl")]}, "enhance.0.restore.solver", "'dpir', 'psld'"),
+        ({"enhance": [stylize(strength=0)]}, "enhance.0.stylize.strength", "more than 0"),
+        ({"enhance": [stylize(strength=1.01)]}, "enhance.0.stylize.strength", "at most 1"),
+        ({"enhance": [stylize(prompt="ink wash")]}, "enhance.0.stylize.prompt", "reads no text"),
+        ({"enhance": [stylize(guidance=3)]}, "enhance.0.stylize.guidance", "needs a prompt"),
+        ({"enhance": [{"stylize": {}}]}, "enhance.0.stylize.reference", "is required"),
+        ({"consistency": {"sharing": "chunk_joint"}}, "consistency.sharing", "not available in this version"),
+        ({"consistency": {"sharing": "knot"}}, "consistency.sharing", "did you mean 'knots'"),
+        ({"consistency": {"anchors": 0}}, "consistency.anchors", "at least 1"),
+        ({"consistency": {"knot_every": 1}}, "consistency.knot_every", "at least 2"),
+        ({"consistency": {"knots_per_chunk": 0}}, "consistency.knots_per_chunk", "at least 1"),
+        ({"consistency": {"noise": {"rho": 1.5}}}, "consistency.noise.rho", "at most 1"),
+        ({"consistency": {"noise": 0.8}}, "consistency.noise", "a mapping"),
+        ({"encode": {"codec": "x264"}}, "encode.codec", "did you mean 'libx264'"),
+        ({"encode": {"container": "webm"}}, "encode.container", "webm cannot carry libx264"),
+        ({"encode": {"codec": "ffv1", "container": "mp4"}}, "encode.container", "use container mkv"),
+        ({"encode": {"crf": 52}}, "encode.crf", "at most 51 for libx264"),
+        ({"encode": {"codec": "libsvtav1", "crf": 64}}, "encode.crf", "at most 63"),
+        ({"encode": {"preset": "quick"}}, "encode.preset", "'ultrafast'"),
+        ({"encode": {"threads": 0}}, "encode.threads", "at least 1"),
+        ({"cluster": {"actors": [3, 2]}}, "cluster.actors", "swap them"),
+        ({"cluster": {"actors": [0, 2]}}, "cluster.actors.0", "at least 1"),
+        ({"cluster": {"actors": 2}}, "cluster.actors", "a list"),
+        ({"cluster": {"gpus_per_actor": math.inf}}, "cluster.gpus_per_actor", "found inf"),
+        ({"limits": {"max_pixels": 0}}, "limits.max_pixels", "at least 1"),
+        ({"limits": {"max_seconds": math.nan}}, "limits.max_seconds", "finite"),
+        ({"torch_threads": 0}, "torch_threads", "at least 1"),
+        ({"storage": {"endpoint_url": "localhost:9000"}}, "storage.endpoint_url", "http://localhost:9000"),
+        ({"storage": {"endpoint_url": "http://me:pw@host"}}, "storage.endpoint_url", "environment"),
+        ({"storage": {"endpoint_url": "http://host:port"}}, "storage.endpoint_url", "expected a URL"),
+        ({"storage": {"key": "AKIA"}}, "storage.key", "environment"),
+        ({"storage": {"client_kwargs": {"aws_secret": "x"}}}, "storage.client_kwargs.aws_secret", "remove"),
+        ({"storage": {"session": [{"Token": "x"}]}}, "storage.session.Token", "environment"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_its_field_and_the_fix(
+    changes: dict[str, Any], field: str, words: str
+) -> None:
+    error = refusal(**changes)
+    assert error.field == field
+    assert words in str(error)
+    assert str(error).startswith("job.yaml: ")
+    assert "pydantic" not in str(error)
+    assert "\n" not in str(error)
+
+
+def test_a_refused_credential_is_not_repeated_in_the_message() -> None:
+    assert "hunter2" not in str(refusal(storage={"password": "hunter2"}))
+    assert "hunter2" not in str(refusal(storage={"endpoint_url": "http://me:hunter2@host"}))
+    assert "hunter2" not in str(refusal(output="s3://me:hunter2@bucket/x"))
+
+
+def test_all_problems_of_a_job_are_listed_at_once() -> None:
+    error = refusal(seed="x", encode={"crf": -1}, consistency={"knot_every": 0})
+    assert [p["field"] for p in error.facts["problems"]] == ["seed", "consistency.knot_every", "encode.crf"]
+    assert error.field == "seed"
+    assert "3 problems" in str(error)
+
+
+def test_a_job_that_was_written_out_loads_as_the_same_job(tmp_path: Path) -> None:
+    storage = {"endpoint_url": "http://h:1", "anon": True}
+    spec = parse_spec({**BASE, "name": "1e-3", "storage": storage, "enhance": [restore(SR)]})
+    (tmp_path / "again.yaml").write_text(spec.to_yaml())
+    assert load_spec(tmp_path / "again.yaml") == spec
+
+
+def test_specs_are_frozen() -> None:
+    spec = parse_spec(BASE)
+    with pytest.raises(ValueError, match="frozen"):
+        spec.seed = 9  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.to_settings().seed = 9  # type: ignore[misc]
+
+
+def job_file(folder: Path, text: str) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_overrides_reach_mappings_lists_and_sections_that_are_not_written(tmp_path: Path) -> None:
+    path = job_file(tmp_path, job_template())
+    overrides = [
+        "enhance.0.restore.solver.steps=9",
+        "encode={codec: ffv1, container: mkv}",
+        "cluster.actors=[2, 3]",
+        "storage.endpoint_url=http://localhost:9000",
+        "consistency.noise.rho=1e-1",
+        "name='7'",
+    ]
+    spec = load_spec(path, overrides)
+    assert spec.to_settings().enhance[0]["restore"]["solver"]["steps"] == 9
+    assert (spec.encode.codec, spec.encode.crf) == ("ffv1", 18)
+    assert spec.cluster.actors == (2, 3)
+    assert spec.storage.endpoint_url == "http://localhost:9000"
+    assert spec.consistency.noise.rho == 0.1
+    assert spec.name == "7"
+
+
+def test_a_later_override_wins(tmp_path: Path) -> None:
+    path = job_file(tmp_path, job_template())
+    assert load_spec(path, ["encode.crf=1", "encode.crf=2"]).encode.crf == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "words"),
+    [
+        ("encode.crf", "encode.crf", "a path and a value"),
+        ("=3", "--set", "a path and a value"),
+        ("a..b=3", "a..b", "a path and a value"),
+        ("enhance.1.restore=3", "enhance.1.restore", "list of 1"),
+        ("enhance.x=3", "enhance.x", "list of 1"),
+        ("enhance.-1=3", "enhance.-1", "list of 1"),
+        ("seed.deep=3", "seed.deep", "single value"),
+        ("seed=[1", "seed", "not valid YAML"),
+        ("encode={crf: 1, crf: 2}", "encode", "twice"),
+        ("encode.crf=high", "encode.crf", "a whole number"),
+    ],
+)
+def test_a_bad_override_is_refused_by_name(tmp_path: Path, override: str, field: str, words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(job_file(tmp_path, job_template()), [override])
+    assert caught.value.field == field
+    assert words in str(caught.value)
+
+
+_DEGRADED = {"restore": {"degradation": {"kind": "denoise", "noise": 0.1}}}
+
+
+@given(st.text(max_size=40))
+def test_any_override_text_either_loads_or_is_a_spec_error(override: str) -> None:
+    _load_or_refuse(override)
+
+
+@given(
+    st.lists(st.sampled_from(["enhance", "0", "restore", "encode", "storage"]), min_size=1, max_size=5),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+        max_leaves=6,
+    ),
+)
+def test_any_override_value_at_any_path_either_loads_or_is_a_spec_error(parts: list[str], value: Any) -> None:
+    _load_or_refuse(f"{'.'.join(parts)}={json.dumps(value)}")
+
+
+def _load_or_refuse(override: str) -> None:
+    from jobs.yaml_source import apply_override
+
+    data: dict[str, Any] = json.loads(json.dumps({**BASE, "enhance": [_DEGRADED]}))
+    try:
+        apply_override(data, override)
+        spec = parse_spec(data)
+    except SpecError as error:
+        told = (error.field, str(error))
+    else:
+        told = (spec.name, spec.to_settings().output)
+    assert all(told)
+
+
+@given(
+    st.integers(0, 63),
+    st.sampled_from(["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"]),
+    st.sampled_from(["auto", "mp4", "mkv", "mov", "webm"]),
+)
+def test_what_encode_accepts_survives_being_written_and_read(crf: int, codec: str, container: str) -> None:
+    from jobs.yaml_source import parse_yaml
+
+    encode = {"crf": crf, "codec": codec, "container": container}
+    try:
+        spec = parse_spec({**BASE, "encode": encode})
+    except SpecError as error:
+        refused = error.field
+    else:
+        refused = ""
+        assert parse_spec(parse_yaml(spec.to_yaml(), field="", origin="")) == spec
+    assert refused in ("", "encode.crf", "encode.container")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [", "not valid YAML in line 1"),
+        ("name: a\nname: b\n", "the key 'name' appears twice"),
+        ("encode: {crf: 1, crf: 2}", "the key 'crf' appears twice"),
+        ("- a\n", "expected a mapping"),
+        ("", "expected a mapping"),
+        ("a: &x 1\nb: *x\n", "aliases are not supported"),
+        ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("? [a]\n: b\n", "a key must be a single word"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a: \x07", "not valid YAML"),
+        ("x: " + "y" * (1 << 20), "larger than 1 MiB"),
+    ],
+)
+def test_a_file_that_is_no_plain_yaml_mapping_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(job_file(tmp_path, text))
+    assert words in str(caught.value)
+    assert caught.value.field == str(tmp_path / "job.yaml")
+
+
+def test_a_missing_binary_or_unreadable_job_file_is_refused_by_name(tmp_path: Path) -> None:
+    binary = tmp_path / "clip.mp4"
+    binary.write_bytes(b"\xff\xfe\x00\x81")
+    missing = tmp_path / "none.yaml"
+    for path, words in ((missing, "no such job file"), (binary, "UTF-8"), (tmp_path, "cannot be read")):
+        with pytest.raises(SpecError, match=words):
+            load_spec(path)
+
+
+def test_yaml_words_mean_what_they_look_like(tmp_path: Path) -> None:
+    text = "name: 2024-01-01\nsource: no\noutput: on\nconsistency: {noise: {rho: 5e-1}}\nseed: 010\n"
+    spec = load_spec(job_file(tmp_path, text))
+    assert spec.name == "2024-01-01"
+    assert spec.source[0].endswith("/no")
+    assert spec.consistency.noise.rho == 0.5
+    assert spec.seed == 10

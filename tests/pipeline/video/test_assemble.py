@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from pipeline.errors import ChunkError
+from pipeline.settings import EncodeSettings
+from pipeline.video.assemble import assemble
+from pipeline.video.verify import measure, verify_output
+from tests.pipeline.video.media import LOSSLESS, LOSSY, Clip, all_md5, identity, index_of, make_clip
+
+_LONG = tuple(range(0, 40 * 512, 512))
+_TURNED = (0, 65536, 0, -65536, 0, 0, 48 << 16, 0, 1 << 30)
+
+
+def _round_trip(tmp_path: Path, name: str, clip: Clip, settings: EncodeSettings = LOSSLESS, **grid):
+    path = make_clip(tmp_path / name, clip)
+    index = index_of(path)
+    trip = identity(path, index, tmp_path / "work", settings, **grid)
+    measured, problems = verify_output(trip.output, path, index, trip.segments, trip.assembly)
+    return path, index, trip, measured, problems
+
+
+@pytest.mark.parametrize(
+    ("name", "clip"),
+    [
+        ("plain.mp4", Clip(pts=_LONG, audio="aac")),
+        ("variable.mp4", Clip(pts=tuple(7 * i * i + i for i in range(40)), time_base=Fraction(1, 90_000))),
+        ("hold.mp4", Clip(pts=(0, 180_180, 183_180, 675_000), time_base=Fraction(1, 90_000))),
+        ("late.mp4", Clip(pts=range(15_360, 35_840, 512), audio="aac")),
+        ("turned.mp4", Clip(pts=_LONG, matrix=_TURNED, sar=Fraction(16, 11), tags=(2, 1, 1, 1))),
+        ("ntsc.mkv", Clip(pts=tuple(i * 1001 // 24 for i in range(40)), time_base=Fraction(1, 1000))),
+        ("stream.ts", Clip(pts=_LONG, audio="aac", audio_rate=44_100)),
+        ("web.webm", Clip(pts=tuple(range(0, 800, 40)), time_base=Fraction(1, 1000), codec="libvpx-vp9",
+                          options={"cpu-used": "8", "deadline": "realtime"}, audio="libopus")),
+        ("deep.mp4", Clip(pts=_LONG, pix_fmt="yuv420p10le", tags=(1, 9, 9, 16))),
+        ("old.avi", Clip(pts=tuple(range(30)), time_base=Fraction(1, 25), codec="mpeg4")),
+        ("one.mp4", Clip(pts=(0,))),
+    ],
+)  # fmt: skip
+def test_the_identity_job_keeps_pictures_times_and_sound(tmp_path, name, clip):
+    path, index, _, measured, problems = _round_trip(tmp_path, name, clip)
+    assert problems == ()
+    assert measured.frames == index.frames
+    assert measured.frames_md5 == measure(path).frames_md5
+    assert [p * measured.time_base for p in measured.pts] == [p * index.time_base for p in index.pts]
+
+
+@pytest.mark.parametrize("codec", ["libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"])
+def test_every_codec_passes_verification(tmp_path, codec):
+    settings = EncodeSettings(codec=codec, crf=30, preset="veryfast")
+    _, _, trip, _, problems = _round_trip(
+        tmp_path, "a.mp4", Clip(pts=_LONG[:20], audio="aac"), settings, gop=7
+    )
+    assert problems == ()
+    assert len(trip.assembly.copied) == 1
+
+
+@pytest.mark.parametrize("container", ["mkv", "mov"])
+def test_a_wished_container_is_filled_as_well(tmp_path, container):
+    settings = replace(LOSSLESS, container=container)
+    _, _, trip, _, problems = _round_trip(tmp_path, "a.mp4", Clip(pts=_LONG, audio="aac"), settings)
+    assert problems == ()
+    assert trip.output.endswith(container)
+
+
+def test_times_before_zero_are_shifted_for_all_streams_alike(tmp_path):
+    path = make_clip(tmp_path / "a.mp4", Clip(pts=_LONG, audio="aac"))
+    index = index_of(path)
+    early = replace(index, pts=tuple(p - 2048 for p in index.pts))
+    trip = identity(path, index, tmp_path / "work", LOSSLESS)
+    assembly = assemble(path, early, trip.segment_paths, str(tmp_path / "o.mp4"), "mp4", LOSSLESS)
+    assert assembly.shift == Fraction(2048, 12_800)
+    assert assembly.warnings[0].startswith("times_shifted")
+    assert measure(str(tmp_path / "o.mp4")).pts == index.pts
+
+
+def test_hevc_in_mp4_is_marked_so_that_players_know_it(tmp_path):
+    settings = EncodeSettings(codec="libx265", crf=30, preset="ultrafast")
+    trip = _round_trip(tmp_path, "a.mp4", Clip(), settings)[2]
+    with av.open(trip.output) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+def test_subtitles_attachments_chapters_and_names_go_along(tmp_path):
+    path = _rich_source(tmp_path)
+    index = index_of(path)
+    trip = identity(path, index, tmp_path / "work", LOSSLESS)
+    _, problems = verify_output(trip.output, path, index, trip.segments, trip.assembly)
+    assert problems == ()
+    assert trip.assembly.dropped_streams == ()
+    with av.open(trip.output) as out:
+        assert [s.type for s in out.streams] == ["video", "audio", "subtitle", "attachment"]
+        assert out.streams[2].metadata["title"] == "Signs"
+        assert out.streams[2].language == "fre"
+        assert out.streams[3].data == b"font bytes"
+        assert [c["metadata"]["title"] for c in out.chapters()] == ["One", "Two"]
+        assert out.metadata["title"] == "A film"
+
+
+def test_what_a_container_cannot_carry_is_listed_and_the_rest_stays(tmp_path):
+    path = _rich_source(tmp_path)
+    index = index_of(path)
+    trip = identity(path, index, tmp_path / "work", replace(LOSSLESS, container="mp4"))
+    _, problems = verify_output(trip.output, path, index, trip.segments, trip.assembly)
+    assert problems == ()
+    assert trip.assembly.dropped_streams == (
+        "stream 2 subtitle subrip: mp4 cannot carry it",
+        "stream 3 attachment x.ttf: mp4 cannot carry it",
+    )
+    assert trip.assembly.copied == ((1, 1),)
+
+
+def test_the_output_is_the_same_bytes_each_time(tmp_path):
+    path, index, trip, _, _ = _round_trip(tmp_path, "a.mp4", Clip(pts=_LONG, audio="aac"), LOSSY)
+    again = str(tmp_path / "again.mp4")
+    assemble(path, index, trip.segment_paths, again, "mp4", LOSSY)
+    assert Path(again).read_bytes() == Path(trip.output).read_bytes()
+
+
+def test_missing_and_foreign_segments_are_refused(tmp_path):
+    path, index, trip, _, _ = _round_trip(tmp_path, "a.mp4", Clip(pts=_LONG), chunk=1)
+    out = str(tmp_path / "o.mp4")
+    with pytest.raises(ChunkError, match="36 frames, the source 40"):
+        assemble(path, index, trip.segment_paths[:-1], out, "mp4", LOSSLESS)
+    other = identity(path, index, tmp_path / "other", EncodeSettings(codec="libx264", preset="slow"), chunk=1)
+    mixed = [*trip.segment_paths[:-1], other.segment_paths[-1]]
+    with pytest.raises(ChunkError, match="codec headers") as caught:
+        assemble(path, index, mixed, out, "mp4", LOSSLESS)
+    assert caught.value.code == "segment_mismatch"
+    with pytest.raises(ChunkError, match="cannot be read"):
+        assemble(path, index, [str(tmp_path / "nowhere.mkv")], out, "mp4", LOSSLESS)
+
+
+def test_swapped_segments_do_not_pass_verification(tmp_path):
+    path, index, trip, _, _ = _round_trip(tmp_path, "a.mp4", Clip(pts=_LONG[:24]), chunk=1)
+    swapped = [trip.segment_paths[1], trip.segment_paths[0]]
+    assembly = assemble(path, index, swapped, trip.output, "mp4", LOSSLESS)
+    _, problems = verify_output(trip.output, path, index, trip.segments, assembly)
+    assert any("other pictures than their segments, first frame 0" in p for p in problems)
+
+
+def test_wrong_times_tags_and_sound_do_not_pass_verification(tmp_path):
+    path, index, trip, _, _ = _round_trip(tmp_path, "a.mp4", Clip(pts=_LONG, audio="aac", tags=(1, 1, 1, 1)))
+    late = replace(index, pts=(*index.pts[:-1], index.pts[-1] + 1))
+    problems = verify_output(trip.output, path, late, trip.segments, trip.assembly)[1]
+    assert any("frame times differ" in p for p in problems)
+    tagged = replace(index, colour=replace(index.colour, matrix=9))
+    problems = verify_output(trip.output, path, tagged, trip.segments, trip.assembly)[1]
+    assert problems == ("colour matrix is tagged 1, planned 9",)
+    other = make_clip(tmp_path / "b.mp4", Clip(pts=_LONG[:30], audio="aac"))
+    problems = verify_output(trip.output, other, index, trip.segments, trip.assembly)[1]
+    assert any("differs from its copy" in p for p in problems)
+
+
+def test_a_damaged_output_does_not_pass_verification(tmp_path):
+    path, index, trip, _, _ = _round_trip(tmp_path, "a.mp4", Clip(pts=_LONG))
+    damaged = str(tmp_path / "damaged.mp4")
+    shutil.copy(trip.output, damaged)
+    with open(damaged, "r+b") as file:
+        file.seek(os.path.getsize(damaged) * 2 // 3)
+        file.write(b"\x00" * 200)
+    _, problems = verify_output(damaged, path, index, trip.segments, trip.assembly)
+    assert problems
+
+
+def test_a_measurement_names_the_frames_one_by_one_and_together(tmp_path):
+    _, index, trip, measured, _ = _round_trip(tmp_path, "a.mp4", Clip())
+    assert measured.frame_md5 == tuple(all_md5(trip.segments))
+    assert measured.pts == index.pts
+    assert len(set(measured.frame_md5)) == measured.frames == 24
+
+
+def _rich_source(tmp_path: Path) -> str:
+    """Video, sound, subtitles, a font, chapters and names in Matroska."""
+    plain = make_clip(tmp_path / "plain.mp4", Clip(pts=_LONG, audio="aac"))
+    target = str(tmp_path / "rich.mkv")
+    with av.open(plain) as source, av.open(target, "w") as out:
+        copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in source.streams}
+        text = out.add_mux_stream("subrip")
+        text.metadata.update({"language": "fre", "title": "Signs"})
+        out.add_attachment("x.ttf", "application/x-truetype-font", b"font bytes")
+        out.metadata["title"] = "A film"
+        base = Fraction(1, 1000)
+        chapters = []
+        for i, name in enumerate(("One", "Two")):
+            times = {"start": 800 * i, "end": 800 * (i + 1), "time_base": base}
+            chapters.append({"id": i + 1, **times, "metadata": {"title": name}})
+        out.set_chapters(chapters)
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                out.mux(packet)
+        for start in (100, 900):
+            line = av.Packet(b"Hello")
+            line.stream, line.time_base = text, base
+            line.pts = line.dts = start
+            line.duration = 400
+            out.mux(line)
+    return target

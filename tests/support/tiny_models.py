@@ -1,0 +1,118 @@
+"""Tiny random checkpoints in the layouts of SD1.5, SD2.x and SDXL, written with ``save_pretrained``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+TOKENS = 77
+_WORDS = ["<|startoftext|>", "<|endoftext|>", "a</w>", "i", "n", "k</w>", "in", "ink</w>"]
+
+
+def tiny_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=4,
+        layers_per_block=1,
+        scaling_factor=0.18215,
+    )
+
+
+def tiny_sd_unet(cross_attention_dim: int = 32) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=2,
+        block_out_channels=(32, 64, 64, 64),
+        cross_attention_dim=cross_attention_dim,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    )
+
+
+def tiny_sdxl_unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=2,
+        block_out_channels=(32, 64, 64),
+        cross_attention_dim=64,
+        attention_head_dim=[2, 4, 4],
+        norm_num_groups=8,
+        transformer_layers_per_block=[1, 2, 2],
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=80,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+
+
+def save_tiny_sd(folder: Path, *, prediction_type: str = "epsilon") -> Path:
+    """An SD1.5 (epsilon) or SD2.x (v_prediction) layout with one text tower."""
+    torch.manual_seed(0)
+    tiny_vae().save_pretrained(folder / "vae")
+    tiny_sd_unet().save_pretrained(folder / "unet")
+    _scheduler(prediction_type).save_pretrained(folder / "scheduler")
+    _save_tower(folder, "", 32, projected=False)
+    return folder
+
+
+def save_tiny_sdxl(folder: Path) -> Path:
+    """An SDXL layout with two text towers."""
+    torch.manual_seed(0)
+    tiny_vae().save_pretrained(folder / "vae")
+    tiny_sdxl_unet().save_pretrained(folder / "unet")
+    _scheduler("epsilon").save_pretrained(folder / "scheduler")
+    _save_tower(folder, "", 32, projected=False)
+    _save_tower(folder, "_2", 32, projected=True)
+    return folder
+
+
+def _scheduler(prediction_type: str) -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    )
+
+
+def _save_tower(folder: Path, suffix: str, width: int, *, projected: bool) -> None:
+    config = CLIPTextConfig(
+        vocab_size=len(_WORDS),
+        hidden_size=width,
+        intermediate_size=37,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=TOKENS,
+        projection_dim=32,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    kind(config).save_pretrained(folder / f"text_encoder{suffix}")
+    place = folder / f"tokenizer{suffix}"
+    place.mkdir(parents=True)
+    vocabulary = {word: number for number, word in enumerate(_WORDS)}
+    (place / "vocab.json").write_text(json.dumps(vocabulary))
+    (place / "merges.txt").write_text("#version: 0.2\ni n\nin k</w>\n")
+    CLIPTokenizer.from_pretrained(place, model_max_length=TOKENS).save_pretrained(place)
