@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.events import Event
 
 _LINE_SECONDS = 5.0
+_BEAT_SECONDS = 15.0
 
 
 @contextmanager
@@ -20,18 +22,35 @@ def progress() -> Iterator[Callable[[Event], None]]:
     if sys.stderr.isatty():
         with _live() as show:
             yield show
-    else:
-        yield PlainProgress(sys.stderr)
+        return
+    show = PlainProgress(sys.stderr)
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(1.0):
+            show.beat()
+
+    beating = threading.Thread(target=beat, daemon=True)
+    beating.start()
+    try:
+        yield show
+    finally:
+        ended.set()
+        beating.join()
 
 
 class PlainProgress:
-    """One line per event, chunks at most every few seconds and always the first and last of a phase."""
+    """One line per event, chunks at most every few seconds and always the first and last of a phase.
+
+    `beat`, called regularly, repeats the last line when nothing has happened for a while.
+    """
 
     def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out
         self._clock = clock
         self._start = clock()
         self._last_line = float("-inf")
+        self._last_text = ""
 
     def __call__(self, event: Event) -> None:
         now = self._clock()
@@ -39,9 +58,19 @@ class PlainProgress:
         in_between = event.kind == "chunk" and counts and 0 < event.done < event.total
         if in_between and now - self._last_line < _LINE_SECONDS:
             return
-        self._last_line = now
         share = f"{100 * event.done // event.total:3d} % ({event.done}/{event.total}) " if counts else ""
-        print(f"[{now - self._start:6.1f} s] {share}{event.message}", file=self._out, flush=True)
+        self._last_text = f"{share}{event.message}"
+        self._print(now, self._last_text)
+
+    def beat(self) -> None:
+        """Say that work goes on, if the last line is long ago."""
+        now = self._clock()
+        if self._last_text and now - self._last_line >= _BEAT_SECONDS:
+            self._print(now, f"{self._last_text} ...")
+
+    def _print(self, now: float, text: str) -> None:
+        self._last_line = now
+        print(f"[{now - self._start:6.1f} s] {text}", file=self._out, flush=True)
 
 
 @contextmanager

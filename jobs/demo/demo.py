@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def run_demo(out: Path, on_event: Callable[[Event], None]) -> DemoResult:
     from pipeline.store import Store
 
     begun = time.monotonic()
-    out = out.absolute()
+    out = Path(os.path.abspath(out))
     source = out / "source" / "bbb.mp4"
     restored, stylized = out / "restored" / "videos" / "bbb.mp4", out / "videos" / "bbb.mp4"
     on_event(Event("log", f"degrading the bundled clip: {SCALE} x smaller, noise {NOISE}", 0, 0))

@@ -17,7 +17,7 @@ from operators.solvers.linear_algebra import conjugate_gradient
 Padding = Literal["reflect", "circular"]
 
 # Stopping rule of the iterative prox: relative residual of the normal equations, and a bound on work.
-CG_TOLERANCE = 1e-6
+CG_TOLERANCE = 1e-5
 CG_ITERATIONS = 200
 # Wiener-type baseline: standard deviation on [-1, 1] of the detail a blur removes from natural
 # pictures, and the smallest noise assumed (rounding to 8 bits: 2/255/sqrt(12)).

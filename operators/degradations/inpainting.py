@@ -51,8 +51,8 @@ class Inpainting(ForwardOperator):
         """Fast marching (Telea 2004) inside the holes, ``y`` elsewhere."""
         if self.mask.all():
             return y
-        filled = torch.stack([_telea(frame, self.mask) for frame in self.restrict(y)]).to(y.dtype).to(y.device)
-        return torch.where(self._keep.to(y.device), y, filled)
+        filled = torch.stack([_telea(frame, self.mask) for frame in self.restrict(y)])
+        return torch.where(self._keep.to(y.device), y, filled.to(y.dtype).to(y.device))
 
 
 def mask_from_boxes(boxes: Sequence[Sequence[int]], height: int, width: int) -> np.ndarray:

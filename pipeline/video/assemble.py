@@ -20,8 +20,8 @@ from av.packet import Packet
 from pipeline.errors import ChunkError, SourceError
 from pipeline.settings import EncodeSettings
 from pipeline.video.carry import MUXERS, Carried, carried_packets, carry_stream, clean_tags, packet_seconds
-from pipeline.video.encoders import HDR_ENCODERS, scaled_sar
-from pipeline.video.geometry import is_rotation
+from pipeline.video.encoders import HDR_ENCODERS
+from pipeline.video.geometry import is_rotation, scaled_matrix, scaled_sar
 from pipeline.video.opening import open_media
 from pipeline.video.probe import video_stream
 from pipeline.video.timestamps import decode_times, presentation_ranks, reorder_delay
@@ -108,14 +108,23 @@ class _Assembling:
             others = carried_packets(self.source, self.carried, self.warnings)
             for packet in heapq.merge(video, self._shifted(others), key=packet_seconds):
                 out.mux_one(packet)
-            return Assembly(
-                container=self.container,
-                dropped_streams=tuple(self.dropped),
-                warnings=tuple(self.warnings),
-                stream=target.index,
-                copied=tuple((c.source.index, c.target.index) for c in self.carried),
-                shift=self.shift,
-            )
+            return self._summary(target.index)
+
+    def _summary(self, stream: int) -> Assembly:
+        # MP4 leaves tracks without samples out, and numbers the others anew.
+        empty = [c for c in self.carried if c.packets == 0] if self.container in ("mp4", "mov") else []
+        gone = [c.target.index for c in empty]
+        for c in empty:
+            self.dropped.append(f"stream {c.source.index} {c.source.type}: it has no packets")
+        kept = [(c.source.index, c.target.index) for c in self.carried if c not in empty]
+        return Assembly(
+            container=self.container,
+            dropped_streams=tuple(self.dropped),
+            warnings=tuple(self.warnings),
+            stream=stream - sum(index < stream for index in gone),
+            copied=tuple((source, copy - sum(index < copy for index in gone)) for source, copy in kept),
+            shift=self.shift,
+        )
 
     def _muxer_options(self) -> dict[str, str]:
         if self.container not in ("mp4", "mov"):
@@ -159,8 +168,7 @@ class _Assembling:
         source = video_stream(self.source, self.index.stream)
         target.metadata.update(clean_tags(source.metadata))
         target.disposition = source.disposition
-        if self.index.geometry.display_matrix is not None:
-            target.set_display_matrix(self.index.geometry.display_matrix)
+        target.set_display_matrix(scaled_matrix(self.index.geometry, encoded.width, encoded.height))
         return target
 
     def _video_packets(self, target: Any, extradata: bytes | None) -> Iterator[Packet[Any]]:

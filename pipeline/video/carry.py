@@ -27,6 +27,7 @@ class Carried:
 
     def __init__(self, source: Any, target: Any, text_from_mov: bool = False) -> None:
         self.source, self.target, self.text_from_mov = source, target, text_from_mov
+        self.packets = 0
 
     def convert(self, packet: Packet[Any]) -> Packet[Any] | None:
         """The packet as the output stream wants it, or None for a pause between subtitles."""
@@ -100,8 +101,12 @@ def carried_packets(
             name = type(error).__name__
             warnings.append(f"copied_streams_end_early: the source could not be read on ({name})")
             return
-        converted = by_index[packet.stream_index].convert(packet) if packet.size > 0 else None
+        if packet.size == 0:
+            continue
+        stream = by_index[packet.stream_index]
+        converted = stream.convert(packet)
         if converted is not None:
+            stream.packets += 1
             yield converted
 
 

@@ -18,7 +18,8 @@ from av.video.format import VideoFormat
 
 from pipeline.errors import SpecError
 from pipeline.settings import EncodeSettings
-from pipeline.video.types import Colour, Geometry, Hdr, VideoIndex
+from pipeline.video.geometry import scaled_sar
+from pipeline.video.types import Colour, Hdr, VideoIndex
 
 _BOTTOM_FIRST = (3, 5)
 _SPEEDS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
@@ -104,11 +105,6 @@ def configure(context: VideoCodecContext, plan: EncoderPlan) -> None:
     context.gop_size = 9999
     context.thread_count = plan.threads
     context.options = dict(plan.options)
-
-
-def scaled_sar(stored: Geometry, width: int, height: int) -> Fraction:
-    """Sample aspect ratio that keeps the display aspect when x and y are scaled differently."""
-    return stored.sample_aspect_ratio * Fraction(stored.width * height, stored.height * width)
 
 
 def choose_pix_fmt(codec: str, source: str, width: int, height: int) -> str:

@@ -43,7 +43,7 @@ def build_index(path: str, uri: str, limits: Limits, source_digest: str) -> Vide
 
     Raises:
         SourceError: everything `probe` raises, and ``no_frames``, ``no_timestamps``, ``pts_missing``,
-            ``duplicate_pts``, ``pts_not_monotonic``, ``resolution_change``, ``truncated``,
+            ``duplicate_pts``, ``pts_not_monotonic``, ``resolution_change``,
             ``too_many_frames``, ``too_long``, ``too_many_pixels``.
     """
     facts = probe(path, uri, limits)
@@ -151,9 +151,6 @@ class _Scan:
         if self.missing_pts:
             self._refuse("pts_missing", f"has {self.missing_pts} of {frames} frames without a timestamp; "
                          "remux it so that time starts at or after zero")  # fmt: skip
-        if self.facts.header_frames > self.count.packets:
-            self._refuse("truncated", f"is cut off: the header promises {self.facts.header_frames} frames, "
-                         f"{frames} are there; fetch it again", frames=frames)  # fmt: skip
 
         seconds = _length(self.pts) * self.facts.time_base
         if seconds > Fraction(self.limits.max_seconds):

@@ -31,7 +31,7 @@ def probe(path: str, uri: str, limits: Limits) -> Probe:
     Raises:
         SourceError: with code ``empty``, ``unreadable``, ``no_moov``, ``not_a_video``, ``still_image``,
             ``no_video_stream``, ``no_timestamps``, ``encrypted``, ``no_frames``, ``too_many_pixels``,
-            ``too_long``, ``unsupported_codec``.
+            ``too_long``, ``truncated``, ``unsupported_codec``.
     """
     _check_size(path, uri)
     try:
@@ -91,7 +91,22 @@ def _check_stream(container: InputContainer, stream: VideoStream, uri: str, limi
     if seconds is not None and seconds > Fraction(limits.max_seconds):
         _refuse(uri, "too_long", f"lasts {round(seconds)} s, more than limits.max_seconds = "
                 f"{limits.max_seconds:g}; raise the limit or cut the video")  # fmt: skip
+    _check_samples(container, stream, uri)
     _check_packets(container, stream, uri)
+
+
+def _check_samples(container: InputContainer, stream: VideoStream, uri: str) -> None:
+    """An MP4 lists the place of every sample, so a cut file is known before it is decoded.
+
+    The header's frame count says less: an edit list may leave samples out.
+    """
+    if "mov" not in container.format.name.split(","):
+        return
+    places = [entry.pos + entry.size for entry in stream.index_entries]
+    lost = sum(place > container.size for place in places)
+    if lost:
+        _refuse(uri, "truncated", f"is cut off: {lost} of its {len(places)} frames lie beyond its end; "
+                "fetch it again")  # fmt: skip
 
 
 def _check_packets(container: InputContainer, stream: VideoStream, uri: str) -> None:
@@ -138,7 +153,6 @@ def _describe(
         field_order=int(context.field_order),
         colour=resolve_colour(tags, pix_fmt, context.width, context.height),
         geometry=Geometry(context.width, context.height, _sar(stream), None),
-        header_frames=stream.frames,
         warnings=tuple(warnings),
     )
 

@@ -74,7 +74,6 @@ class Probe:
     field_order: int
     colour: Colour
     geometry: Geometry
-    header_frames: int
     warnings: tuple[str, ...]
 
 

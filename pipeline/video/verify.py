@@ -17,8 +17,8 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import SourceError
 from pipeline.video.colour import UNSPECIFIED
-from pipeline.video.encoders import HDR_ENCODERS, scaled_sar
-from pipeline.video.geometry import is_rotation
+from pipeline.video.encoders import HDR_ENCODERS
+from pipeline.video.geometry import is_rotation, scaled_matrix, scaled_sar
 from pipeline.video.index import read_first_frame
 from pipeline.video.opening import DecodeCount, decode_stream, fix_threads, open_media
 from pipeline.video.planes import plane_bytes
@@ -156,7 +156,7 @@ def _tag_problems(
     if first is None:
         return
     facts = read_first_frame(first)
-    matrix = index.geometry.display_matrix
+    matrix = scaled_matrix(index.geometry, segments[0].width, segments[0].height)
     if facts.display_matrix != matrix and (assembly.container in ("mp4", "mov") or is_rotation(matrix)):
         yield f"display matrix is {facts.display_matrix}, planned {matrix}"
     if segments[0].codec in HDR_ENCODERS and not _same_hdr(index.hdr, facts.hdr):
@@ -192,6 +192,9 @@ def _copied_problems(path: str, source_path: str, assembly: Assembly, video_offs
     """Packets, language and time of every copied stream against the source."""
     problems = []
     for kept, copy in assembly.copied:
+        if not _has_stream(path, copy):
+            problems.append(f"source stream {kept} is missing in the output")
+            continue
         was, now = _payload(source_path, kept), _payload(path, copy)
         if _language(was) != _language(now):
             problems.append(f"stream {copy} has language {now.language}, its source {was.language}")
@@ -210,6 +213,11 @@ def _copied_problems(path: str, source_path: str, assembly: Assembly, video_offs
         if was.kind == "audio" and drift > tolerance:
             problems.append(f"stream {copy} moved {float(drift * 1000):.3f} ms against the picture")
     return problems
+
+
+def _has_stream(path: str, index: int) -> bool:
+    with open_media(path, _ANY_SIZE) as container:
+        return index < len(container.streams)
 
 
 def _payload(path: str, index: int) -> _Payload:

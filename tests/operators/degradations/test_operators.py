@@ -106,7 +106,7 @@ def test_the_pseudo_inverse_of_a_reflected_motion_blur_is_the_tikhonov_solution(
     y = measurement_of(operator)
     u = operator.pinv(y)
     gradient = operator.adjoint(operator.apply(u) - y) + 0.03**2 * u
-    assert gradient.norm() < 1e-5 * operator.adjoint(y).norm()
+    assert gradient.norm() < 2e-5 * operator.adjoint(y).norm()
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 7.0, 2000.0])
@@ -116,7 +116,7 @@ def test_the_prox_satisfies_its_optimality_condition(name: str, gamma: float) ->
     x, y = picture_of(operator), operator.restrict(measurement_of(operator))
     u = operator.prox(x, y, gamma)
     condition = gamma * operator.adjoint(operator.apply(u) - y) + u - x
-    tolerance = 2e-6 if name == "motion reflect" else 1e-9
+    tolerance = 2e-5 if name == "motion reflect" else 1e-9
     assert condition.norm() <= tolerance * (gamma * operator.adjoint(y) + x).norm()
 
 

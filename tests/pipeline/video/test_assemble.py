@@ -12,6 +12,8 @@ import pytest
 from pipeline.errors import ChunkError
 from pipeline.settings import EncodeSettings
 from pipeline.video.assemble import assemble
+from pipeline.video.decode import decode_rgb
+from pipeline.video.encode import encode_rgb_segment
 from pipeline.video.verify import measure, verify_output
 from tests.pipeline.video.media import LOSSLESS, LOSSY, Clip, all_md5, identity, index_of, make_clip
 
@@ -40,7 +42,8 @@ def _round_trip(tmp_path: Path, name: str, clip: Clip, settings: EncodeSettings 
         ("web.webm", Clip(pts=tuple(range(0, 800, 40)), time_base=Fraction(1, 1000), codec="libvpx-vp9",
                           options={"cpu-used": "8", "deadline": "realtime"}, audio="libopus")),
         ("deep.mp4", Clip(pts=_LONG, pix_fmt="yuv420p10le", tags=(1, 9, 9, 16))),
-        ("old.avi", Clip(pts=tuple(range(30)), time_base=Fraction(1, 25), codec="mpeg4")),
+        ("ntsc.avi", Clip(pts=tuple(range(30)), time_base=Fraction(1001, 30_000), codec="mpeg4")),
+        ("old.avi", Clip(pts=tuple(range(30)), time_base=Fraction(1, 25), codec="mpeg4", audio="libmp3lame")),
         ("one.mp4", Clip(pts=(0,))),
     ],
 )  # fmt: skip
@@ -79,6 +82,39 @@ def test_times_before_zero_are_shifted_for_all_streams_alike(tmp_path):
     assert assembly.shift == Fraction(2048, 12_800)
     assert assembly.warnings[0].startswith("times_shifted")
     assert measure(str(tmp_path / "o.mp4")).pts == index.pts
+
+
+def test_frames_hidden_by_an_edit_list_stay_hidden(tmp_path):
+    clip = Clip(pts=range(-10 * 512, 14 * 512, 512), audio="aac")
+    path, index, _, measured, problems = _round_trip(tmp_path, "a.mp4", clip)
+    assert problems == ()
+    assert index.pts == tuple(range(0, 14 * 512, 512))
+    assert measured.frames_md5 == measure(path).frames_md5
+
+
+def test_a_stream_without_packets_is_dropped_and_the_others_keep_their_names(tmp_path):
+    path = _with_silent_track(tmp_path)
+    index = index_of(path)
+    assert [s.kind for s in index.streams] == ["audio", "video", "audio"]
+    trip = identity(path, index, tmp_path / "work", replace(LOSSLESS, container="mp4"))
+    assert trip.assembly.dropped_streams == ("stream 0 audio: it has no packets",)
+    assert (trip.assembly.stream, trip.assembly.copied) == (0, ((2, 1),))
+    assert verify_output(trip.output, path, index, trip.segments, trip.assembly)[1] == ()
+
+
+def test_a_video_four_times_as_large_keeps_turn_aspect_and_times(tmp_path):
+    path = make_clip(tmp_path / "a.mp4", Clip(pts=_LONG[:6], matrix=_TURNED, sar=Fraction(4, 3), audio="aac"))
+    index = index_of(path)
+    large = decode_rgb(path, index, range(6)).repeat(4, 1).repeat(4, 2)
+    segment = encode_rgb_segment(str(tmp_path / "s.mkv"), large, [2, 4], index, LOSSY)
+    out = str(tmp_path / "o.mp4")
+    assembly = assemble(path, index, [str(tmp_path / "s.mkv")], out, "mp4", LOSSY)
+    measured, problems = verify_output(out, path, index, [segment], assembly)
+    assert problems == ()
+    assert measured.pts == index.pts
+    again = index_of(out).geometry
+    assert (again.width, again.height, again.sample_aspect_ratio) == (256, 192, Fraction(4, 3))
+    assert again.display_matrix == (*_TURNED[:6], 4 * _TURNED[6], 0, 1 << 30)
 
 
 def test_hevc_in_mp4_is_marked_so_that_players_know_it(tmp_path):
@@ -175,6 +211,20 @@ def test_a_measurement_names_the_frames_one_by_one_and_together(tmp_path):
     assert measured.frame_md5 == tuple(all_md5(trip.segments))
     assert measured.pts == index.pts
     assert len(set(measured.frame_md5)) == measured.frames == 24
+
+
+def _with_silent_track(tmp_path: Path) -> str:
+    """Matroska keeps a track that never says anything."""
+    plain = make_clip(tmp_path / "plain.mp4", Clip(pts=_LONG, audio="aac"))
+    target = str(tmp_path / "silent.mkv")
+    with av.open(plain) as source, av.open(target, "w") as out:
+        out.add_stream_from_template(source.streams.audio[0], opaque=True)
+        copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                out.mux(packet)
+    return target
 
 
 def _rich_source(tmp_path: Path) -> str:

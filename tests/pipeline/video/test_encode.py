@@ -168,9 +168,9 @@ def test_interlaced_pictures_stay_flagged_and_lossless_stays_lossless(tmp_path, 
 
 def test_odd_sizes_are_encoded_without_cropping(clip, tmp_path):
     _, index = clip
-    segment = encode_rgb_segment(
-        str(tmp_path / "s.mkv"), np.full((2, 31, 45, 3), 90, np.uint8), [2], index, LOSSY
-    )
+    rgb = np.full((2, 31, 45, 3), 90, np.uint8)
+    rgb.flags.writeable = False  # as arrays arrive from shared memory
+    segment = encode_rgb_segment(str(tmp_path / "s.mkv"), rgb, [2], index, LOSSY)
     assert (segment.width, segment.height, segment.pix_fmt) == (45, 31, "yuv444p")
 
 

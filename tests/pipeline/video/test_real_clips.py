@@ -9,8 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from pipeline.errors import SourceError
 from pipeline.settings import EncodeSettings, Limits
@@ -172,6 +174,19 @@ def test_a_lossy_output_does_not_depend_on_the_chunking(name, tmp_path):
     assert len(digests) == 1
     outputs = {verify_output(r.output, path, index, r.segments, r.assembly)[0].frames_md5 for r in runs}
     assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_cover_art_goes_along_in_the_form_the_container_knows(tmp_path, container):
+    index, path = _index("clips/cover_art.mp4"), _media("clips/cover_art.mp4")
+    trip = identity(path, index, tmp_path, replace(LOSSLESS, container=container), chunk=9)
+    assert verify_output(trip.output, path, index, trip.segments, trip.assembly)[1] == ()
+    assert trip.assembly.dropped_streams == ()
+    with av.open(trip.output) as out:
+        covers = [s for s in out.streams if s.disposition & Disposition.attached_pic]
+        assert len(covers) == 1
+        # FFmpeg shows a Matroska picture attachment as an attached picture.
+        assert covers[0].codec_context.codec.name == "png"
 
 
 def test_subtitles_of_mp4_become_text_subtitles_in_matroska(tmp_path):

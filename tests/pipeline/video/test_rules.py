@@ -18,7 +18,7 @@ _SOURCES = sorted(Path(pipeline.video.__file__).parent.glob("*.py"))
         (r"set_level", "it can deadlock decoders of damaged streams"),
         (r"dts is None:\s*continue", "it drops the first key frame of Matroska files"),
         (r"[\"']AUTO[\"']|[\"']FRAME[\"']", "frame threads decode damaged streams differently each time"),
-        (r"to_rgb\(|to_image\(", "they convert with BT.601 whatever the tags say"),
+        (r"\.to_rgb\(|\.to_image\(", "they convert with BT.601 whatever the tags say"),
         (r"import (torch|ray)\b|from (torch|ray)\b", "this room knows neither"),
     ],
 )

@@ -1,0 +1,92 @@
+"""`reelweave run` from and to a real S3 server, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.store import Store
+from tests.pipeline.video.media import Clip, make_clip
+from tests.support.s3 import S3Bucket
+
+
+def reelweave(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=dict(os.environ),
+        check=False,
+    )
+
+
+def write_job(folder: Path, s3: S3Bucket, **changes: object) -> Path:
+    job = {
+        "name": "on-s3",
+        "source": f"{s3.url}/in/**/*.mp4",
+        "output": f"{s3.url}/out/",
+        "storage": {"endpoint_url": s3.endpoint_url},
+        "enhance": [],
+        "encode": {"preset": "ultrafast"},
+        "consistency": {"knot_every": 4, "knots_per_chunk": 2},
+        "cluster": {"address": "local"},
+        **changes,
+    }
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(job))
+    return path
+
+
+@pytest.mark.slow
+def test_a_catalog_on_s3_is_planned_run_verified_and_reported(s3: S3Bucket, tmp_path: Path) -> None:
+    store = Store(s3.url, s3.storage)
+    for name in ("a.mp4", "deep/b ü.mp4"):
+        clip = make_clip(tmp_path / "clip.mp4", Clip(pts=range(0, 9 * 512, 512), audio="aac"))
+        store.put_file(f"in/{name}", clip)
+    store.put("in/bad.mp4", b"<Error><Code>AccessDenied</Code></Error>")
+    job = write_job(tmp_path, s3)
+
+    planned = reelweave("plan", str(job), "--json")
+    facts = json.loads(planned.stdout)
+    assert (facts["videos"], facts["frames"], facts["chunks_done"]) == (3, 18, 0)
+    assert [item["code"] for item in facts["rejected"]] == ["not_a_video"]
+
+    ran = reelweave("run", str(job))
+    assert ran.returncode == 3, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert sorted(store.list("out/videos")) == ["out/videos/a.mp4", "out/videos/deep/b ü.mp4"]
+
+    status = reelweave("status", f"{s3.url}/out/", "--json", "--endpoint-url", s3.endpoint_url)
+    counts = json.loads(status.stdout)
+    assert (counts["done"], counts["quarantined"], counts["left"]) == (2, 1, 0)
+
+    verified = reelweave("verify", f"{s3.url}/out/", "--json", "--endpoint-url", s3.endpoint_url)
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout) == {"checked": 2, "bad": []}
+
+    again = reelweave("run", str(job))
+    assert again.returncode == 3
+    assert "2 before this run" in again.stderr
+
+
+def test_an_unreachable_endpoint_is_refused_before_any_work(s3: S3Bucket, tmp_path: Path) -> None:
+    job = write_job(tmp_path, s3, storage={"endpoint_url": "http://127.0.0.1:9"})
+    ran = reelweave("run", str(job))
+    assert ran.returncode == 2
+    assert "storage.endpoint_url" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_output_inside_the_source_glob_is_refused(s3: S3Bucket, tmp_path: Path) -> None:
+    job = write_job(tmp_path, s3, source=f"{s3.url}/**/*.mp4")
+    Store(s3.url, s3.storage).put("in/a.mp4", b"x")
+    ran = reelweave("run", str(job))
+    assert ran.returncode == 2
+    assert "output" in ran.stderr

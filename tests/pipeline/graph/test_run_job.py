@@ -1,0 +1,162 @@
+"""The whole graph on real clips: what comes out, what is not done twice, who is quarantined."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.cluster import Cluster
+from pipeline.errors import SpecError
+from pipeline.events import Event
+from pipeline.settings import ConsistencySettings
+from pipeline.video.decode import decode_rgb
+from pipeline.video.verify import measure
+from tests.pipeline.graph.jobs import identity_job, restore_job, run, stylize_job
+from tests.pipeline.video.media import Clip, index_of, make_clip
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+def test_a_reencoded_catalog_keeps_frames_times_and_audio_and_is_listed(tmp_path: Path) -> None:
+    sources = tmp_path / "in"
+    (sources / "deep").mkdir(parents=True)
+    uneven = (0, 512, 1024, 2560, 3072, 3584, 5120, 5632, 6144, 7680, 9216)
+    make_clip(sources / "deep" / "a.mp4", Clip(pts=uneven, audio="aac"))
+    make_clip(sources / "b.mkv", Clip(pts=range(0, 360, 40), time_base=Fraction(1, 1000), width=50, height=38))
+    events: list[Event] = []
+    out = tmp_path / "out"
+    summary = run(identity_job(str(sources / "**" / "*.m*"), out), events)
+    assert (summary.done, summary.quarantined) == (2, 0)
+    for name in ("deep/a", "b"):
+        (source,) = sources.glob(f"{name}.*")
+        (made,) = (out / "videos").glob(f"{name}.*")
+        before, after = measure(str(source)), measure(str(made))
+        seconds_before = [pts * before.time_base for pts in before.pts]
+        assert [pts * after.time_base for pts in after.pts] == seconds_before
+        assert after.decode_errors == 0
+    assert sound(out / "videos" / "deep" / "a.mp4") == sound(sources / "deep" / "a.mp4")
+    rows = pq.read_table(out / "manifests" / "videos.parquet").to_pylist()
+    assert [row["status"] for row in rows] == ["done", "done"]
+    assert {row["frames"] for row in rows} == {11, 9}
+    chunks = pq.read_table(out / "manifests" / "chunks.parquet").to_pylist()
+    assert sum(row["frames"] for row in chunks) == 20
+    plan = json.loads((out / "runs" / summary.run_id / "plan.json").read_text())
+    assert sorted(video["frames"] for video in plan["videos"]) == [9, 11]
+    assert {event.kind for event in events} >= {"phase", "chunk", "video"}
+
+
+def sound(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+
+
+def test_a_second_run_finds_everything_done_and_writes_no_video(sources: Path, tmp_path: Path) -> None:
+    job = identity_job(str(sources / "a.mp4"), tmp_path / "out")
+    first = run(job)
+    stamp = (tmp_path / "out" / "videos" / "a.mp4").stat().st_mtime_ns
+    second = run(job)
+    assert (first.already_done, second.already_done) == (0, 1)
+    assert second.chunks_done_before == second.chunks == first.chunks
+    assert (tmp_path / "out" / "videos" / "a.mp4").stat().st_mtime_ns == stamp
+
+
+def test_committed_chunks_are_not_recomputed_when_the_video_was_not_published(
+    sources: Path, tmp_path: Path
+) -> None:
+    job = identity_job(str(sources / "a.mp4"), tmp_path / "out")
+    first = run(job)
+    shutil.rmtree(tmp_path / "out" / "videos")
+    shutil.rmtree(tmp_path / "out" / "manifests")
+    events: list[Event] = []
+    second = run(job, events)
+    assert second.chunks_done_before == second.chunks == first.chunks
+    assert not [event for event in events if event.kind == "chunk" and event.message == "frames"]
+    assert second.rows[0].output_sha256 == first.rows[0].output_sha256
+
+
+def test_bad_videos_are_quarantined_with_a_reason_and_the_rest_is_published(
+    sources: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(sources / "a.mp4", folder / "good.mp4")
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "noise.mp4").write_bytes(bytes(range(256)) * 64)
+    summary = run(identity_job(str(folder / "*.mp4"), tmp_path / "out"))
+    codes = {Path(row.video_uri).name: (row.status, row.code) for row in summary.rows}
+    assert codes == {
+        "good.mp4": ("done", ""),
+        "empty.mp4": ("quarantined", "empty"),
+        "noise.mp4": ("quarantined", "not_a_video"),
+    }
+    assert [path.name for path in (tmp_path / "out" / "videos").iterdir()] == ["good.mp4"]
+    assert all(row.error for row in summary.rows if row.status == "quarantined")
+
+
+def test_a_named_source_that_is_missing_is_quarantined(tmp_path: Path) -> None:
+    summary = run(identity_job(str(tmp_path / "absent.mp4"), tmp_path / "out"))
+    assert [(row.status, row.code) for row in summary.rows] == [("quarantined", "missing")]
+
+
+def test_one_actor_and_two_actors_with_other_chunks_give_identical_frames(
+    sources: Path, tmp_path: Path
+) -> None:
+    job = stylize_job(str(sources / "a.mp4"), tmp_path / "one", tmp_path / "style.png")
+    one = replace(
+        job,
+        cluster=replace(job.cluster, actors=(1, 1)),
+        consistency=ConsistencySettings(knot_every=4, knots_per_chunk=8, anchors=2),
+    )
+    two = replace(
+        job,
+        output=str(tmp_path / "two"),
+        cluster=replace(job.cluster, actors=(2, 2)),
+        consistency=ConsistencySettings(knot_every=4, knots_per_chunk=1, anchors=2),
+    )
+    first, second = run(one), run(two)
+    assert (first.chunks, second.chunks) == (1, 4)
+    assert first.rows[0].frames_md5 == second.rows[0].frames_md5
+    assert first.rows[0].frames == 14
+
+
+def test_restoration_doubles_the_picture_and_keeps_the_frames(sources: Path, tmp_path: Path) -> None:
+    job = restore_job(str(sources / "a.mp4"), tmp_path / "out")
+    summary = run(replace(job, consistency=replace(job.consistency, sharing="none")))
+    assert summary.rows[0].status == "done", summary.rows[0].error
+    made = str(tmp_path / "out" / "videos" / "a.mp4")
+    assert index_of(made).geometry.width == 128
+    pictures = decode_rgb(made, index_of(made), range(14))
+    assert pictures.shape == (14, 96, 128, 3)
+    assert pictures.std() > 5
+
+
+def test_an_unreadable_style_reference_is_refused_before_any_work(sources: Path, tmp_path: Path) -> None:
+    job = stylize_job(str(sources / "a.mp4"), tmp_path / "out", tmp_path / "style.png")
+    (tmp_path / "style.png").write_bytes(b"no picture")
+    with pytest.raises(SpecError) as caught:
+        run(job)
+    assert caught.value.field == "enhance.0.stylize.reference"
+    assert not (tmp_path / "out" / "manifests").exists()
+
+
+def test_a_model_that_cannot_be_loaded_stops_the_job_and_quarantines_nothing(
+    sources: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    (model / "unet").mkdir(parents=True)
+    (model / "unet" / "config.json").write_text("{}")
+    job = stylize_job(str(sources / "a.mp4"), tmp_path / "out", tmp_path / "style.png", model=str(model))
+    with pytest.raises(SpecError, match=r"vae/config\.json is missing"):
+        run(job)
+    assert not list((tmp_path / "out" / "manifests").rglob("*.json"))
+
+
+def test_the_ray_of_a_run_is_big_enough_for_its_actors(ray_here: Cluster) -> None:
+    assert ray_here.capacity >= 2
