@@ -83,7 +83,7 @@ class Dpir(Section):
     """Deterministic plug-and-play half-quadratic splitting with the latent prior as denoiser."""
 
     name: Literal["dpir"] = "dpir"
-    steps: Annotated[int, Field(ge=1, le=50)] = 5
+    steps: Annotated[int, Field(ge=1, le=50)] | None = None
 
 
 class Psld(Section):

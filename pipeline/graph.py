@@ -41,7 +41,8 @@ from pipeline.manifest import (
     write_quarantined,
 )
 from pipeline.model_files import model_digest
-from pipeline.preparation import Pictures, load_pictures, prepare_model
+from pipeline.pictures import Pictures, load_pictures
+from pipeline.preparation import prepare_model
 from pipeline.settings import JobSettings
 from pipeline.store import Store
 from pipeline.tasks import (

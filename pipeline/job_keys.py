@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.metadata
 from dataclasses import dataclass
@@ -41,6 +42,14 @@ def index_key(source_digest: str, limits: Limits) -> str:
     )
 
 
+def _without_places(item: dict[str, Any]) -> dict[str, Any]:
+    """An ``enhance`` item without where its pictures lie: their contents enter keys by digest."""
+    kept = copy.deepcopy(item)
+    kept.get("stylize", {}).pop("reference", None)
+    kept.get("restore", {}).get("degradation", {}).pop("mask", None)
+    return kept
+
+
 @dataclass(frozen=True)
 class JobKeys:
     """Makes the keys of one job. ``device`` is "cpu" or "cuda": bits are promised per device class."""
@@ -57,8 +66,8 @@ class JobKeys:
 
     def style(self, number: int, picture_sha256: str) -> str:
         """Style reference of stage ``number``."""
-        item = self.settings.enhance[number]["stylize"]
-        return digest({**self._network(), "level": "style", "stylize": item, "picture": picture_sha256})
+        item = _without_places(self.settings.enhance[number])
+        return digest({**self._network(), "level": "style", "item": item, "picture": picture_sha256})
 
     def anchors(self, source_digest: str, scene: ScenePlan) -> str:
         """Anchors of a scene."""
@@ -124,7 +133,8 @@ class JobKeys:
         """What was asked for, apart from sources and places."""
         return digest(
             {
-                "enhance": self.settings.enhance,
+                "enhance": [_without_places(item) for item in self.settings.enhance],
+                "pictures": [self.style_keys, self.mask_digests],
                 "consistency": self._consistency(),
                 "encode": dataclasses.asdict(self.settings.encode),
                 "seed": self.settings.seed,
@@ -147,7 +157,7 @@ class JobKeys:
     def _pixels(self) -> dict[str, Any]:
         return {
             **self._network(),
-            "enhance": self.settings.enhance,
+            "enhance": [_without_places(item) for item in self.settings.enhance],
             "styles": self.style_keys,
             "masks": self.mask_digests,
             "consistency": self._consistency(),

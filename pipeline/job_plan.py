@@ -17,8 +17,8 @@ from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
 from pipeline.manifest import VideoRow, find_row
 from pipeline.model_files import model_digest
+from pipeline.pictures import load_pictures
 from pipeline.plan import VideoPlan, plan_video
-from pipeline.preparation import load_pictures
 from pipeline.settings import JobSettings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store

@@ -1,101 +1,24 @@
-"""Before frames: the pictures a job names, and one actor that proves the model loads and inverts the style.
+"""Before frames: one actor proves that the model loads, and inverts the style references.
 
 It runs beside indexing, so its start costs nothing; with everything committed it does not start at all.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import numpy as np
 import ray
 
 from pipeline.cluster import Cluster
 from pipeline.commit import ChunkStore
 from pipeline.enhancer_config import EnhancerConfig
-from pipeline.errors import ReelweaveError, SpecError
-from pipeline.filesystem import open_filesystem
+from pipeline.errors import SpecError
 from pipeline.job_keys import JobKeys
-from pipeline.settings import JobSettings
+from pipeline.pictures import Picture, Pictures
 from pipeline.store import Store
 from pipeline.tasks import TaskContext
-
-Picture = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Decoded pictures by index in ``enhance``: ``styles`` uint8 RGB [H, W, 3], ``masks`` uint8 [H, W]
-    with 0 where there is a hole, and the SHA-256 of each file."""
-
-    styles: Mapping[int, Picture] = field(default_factory=dict)
-    masks: Mapping[int, Picture] = field(default_factory=dict)
-    digests: Mapping[int, str] = field(default_factory=dict)
-
-    @property
-    def mask_digests(self) -> tuple[str, ...]:
-        """Digests of the masks, in order of their stages."""
-        return tuple(self.digests[number] for number in sorted(self.masks))
-
-    def enhancer_config(self, settings: JobSettings, device: str) -> EnhancerConfig | None:
-        """The actors' configuration; None for a job that only re-encodes."""
-        if not settings.enhance:
-            return None
-        return EnhancerConfig(
-            model=settings.model,
-            precision=settings.precision,
-            device=device,
-            enhance=settings.enhance,
-            consistency=settings.consistency,
-            seed=settings.seed,
-            torch_threads=settings.torch_threads,
-            masks=dict(self.masks),
-        )
-
-
-def load_pictures(settings: JobSettings) -> Pictures:
-    """Read every picture ``enhance`` names. Raises SpecError naming the field."""
-    styles: dict[int, Picture] = {}
-    masks: dict[int, Picture] = {}
-    digests: dict[int, str] = {}
-    for number, item in enumerate(settings.enhance):
-        if "stylize" in item:
-            where = f"enhance.{number}.stylize.reference"
-            data = _read(item["stylize"]["reference"], where, settings)
-            styles[number] = cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR, where), cv2.COLOR_BGR2RGB)
-            digests[number] = hashlib.sha256(data).hexdigest()
-        mask = item.get("restore", {}).get("degradation", {}).get("mask")
-        if mask:
-            where = f"enhance.{number}.restore.degradation.mask"
-            data = _read(mask, where, settings)
-            # In the file white marks what is to be filled; operators keep what is non-zero.
-            holes = _decode(data, cv2.IMREAD_GRAYSCALE, where) > 127
-            masks[number] = np.where(holes, 0, 255).astype(np.uint8)
-            digests[number] = hashlib.sha256(data).hexdigest()
-    return Pictures(styles, masks, digests)
-
-
-def _read(uri: str, where: str, settings: JobSettings) -> bytes:
-    try:
-        filesystem, path = open_filesystem(uri, settings.storage)
-        return bytes(filesystem.cat_file(path))
-    except ReelweaveError:
-        raise
-    except Exception as error:
-        raise SpecError(
-            f"{where}: {uri} cannot be read ({type(error).__name__}); check the path", field=where
-        ) from error
-
-
-def _decode(data: bytes, flags: int, where: str) -> Picture:
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    if picture is None:
-        raise SpecError(f"{where}: not a picture that OpenCV reads; give a PNG or JPEG", field=where)
-    return np.asarray(picture)
 
 
 @dataclass

@@ -28,7 +28,12 @@ def write_job(folder: Path, output: str) -> Path:
         "source": str(folder / "a.mp4"),
         "output": str(folder / output),
         "enhance": [
-            {"stylize": {"reference": str(folder / "style.png"), "method": {"name": "style_aligned", "steps": 4}}}
+            {
+                "stylize": {
+                    "reference": str(folder / "style.png"),
+                    "method": {"name": "style_aligned", "steps": 4},
+                }
+            }
         ],
         "consistency": {"sharing": "none", "knot_every": 4, "knots_per_chunk": 1},
         "cluster": {"address": "local", "actors": [1, 1]},

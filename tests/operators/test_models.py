@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from operators.errors import ModelError
 from operators.models import BoundPrior, LatentModel
-
 from tests.support.tiny_models import save_tiny_sd, save_tiny_sdxl
 
 LAYOUTS = {
@@ -57,7 +57,8 @@ def test_encode_and_decode_use_the_scaling_factor_of_the_checkpoint(model: Laten
 def test_the_embedded_model_round_trips_a_smooth_picture_above_thirty_decibels() -> None:
     model = LatentModel.from_pretrained("embedded")
     ramp = torch.linspace(-0.8, 0.8, 128)
-    x = torch.stack([ramp[None].expand(128, -1), ramp[:, None].expand(-1, 128), 0 * ramp.expand(128, -1)])[None]
+    across, down = ramp[None].expand(128, -1), ramp[:, None].expand(-1, 128)
+    x = torch.stack([across, down, 0 * across])[None]
     with torch.no_grad():
         again = model.decode(model.encode(x))
     psnr = 10 * torch.log10(4 / (again - x).square().mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from operators.noise import frame_noise, keyed_normal
 
 SHAPE = (4, 32, 32)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+
 from operators.attention.hat import bracket
 from operators.attention.sharing import SharedAttention, install
 from operators.models import BoundPrior, LatentModel
@@ -63,7 +64,9 @@ def references(stage: Stage, frames: list[torch.Tensor]) -> tuple[Finished, dict
 
 
 @torch.no_grad()
-def render(stage: Stage, frames: list[torch.Tensor], ordinals: list[int], grid: list[int]) -> dict[int, torch.Tensor]:
+def render(
+    stage: Stage, frames: list[torch.Tensor], ordinals: list[int], grid: list[int]
+) -> dict[int, torch.Tensor]:
     anchors, knots = references(stage, frames)
     units = [unit(frames[o], brackets=(bracket(o, grid),)) for o in ordinals]
     trajectories = {ordinal: knots[ordinal].trajectory[0] for ordinal in grid}

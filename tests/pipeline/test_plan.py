@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pipeline.plan import VideoPlan, knot_intervals, plan_scene, plan_video
 from pipeline.settings import ConsistencySettings
 from pipeline.video.types import Colour, Geometry, VideoIndex

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+
 from operators.attention.bias import FLOOR, biased_attention, log_weight
 
 

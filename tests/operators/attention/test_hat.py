@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from operators.attention.hat import Bracket, bracket
 
 grids = st.lists(st.integers(0, 400), min_size=2, max_size=12, unique=True).map(sorted)
@@ -29,7 +32,7 @@ def test_the_weight_of_every_knot_changes_by_at_most_one_step_between_neighbours
         return {found.right: found.right_weight, found.left: found.left_weight}
 
     here, there = weights(bracket(frame, grid)), weights(bracket(frame + 1, grid))
-    narrowest = min(b - a for a, b in zip(grid, grid[1:], strict=False))
+    narrowest = min(b - a for a, b in itertools.pairwise(grid))
     for knot in {*here, *there}:
         assert abs(here.get(knot, 0.0) - there.get(knot, 0.0)) <= 1 / narrowest + 1e-12
 

@@ -1,4 +1,4 @@
-"""Shared attention on a real UNet: algebra, isolation, restoration, and the published StyleAligned numbers."""
+"""Shared attention on a real UNet: algebra, isolation, restoration, the published StyleAligned numbers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from operators.attention.sharing import Alignment, Reader, install, shared_layers
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from operators.attention.sharing import Alignment, Reader, install, shared_layers
 from tests.support.shared import shared_dir
 from tests.support.tiny_models import tiny_sd_unet, tiny_sdxl_unet
 
@@ -113,9 +113,14 @@ def test_branches_keep_banks_of_their_own(unet: UNet2DConditionModel) -> None:
 
 def test_processors_and_norms_come_back_even_after_an_error(unet: UNet2DConditionModel) -> None:
     before = {name: type(processor) for name, processor in unet.attn_processors.items()}
-    with pytest.raises(RuntimeError, match="inside"), install(unet, decoder_only=True):
-        assert {name: type(processor) for name, processor in unet.attn_processors.items()} != before
-        raise RuntimeError("inside")
+
+    def break_inside() -> None:
+        with install(unet, decoder_only=True):
+            assert {name: type(processor) for name, processor in unet.attn_processors.items()} != before
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        break_inside()
     assert {name: type(processor) for name, processor in unet.attn_processors.items()} == before
     assert all("forward" not in vars(module) for module in unet.modules())
 
@@ -144,7 +149,7 @@ def test_gradients_reach_the_latent_through_a_shared_bank(unet: UNet2DConditionM
 
 @torch.no_grad()
 def test_style_aligned_reproduces_the_published_implementation() -> None:
-    """Golden vectors of google/style-aligned: shared attention, AdaIN and shared GroupNorm on SDXL's layout."""
+    """Golden vectors of google/style-aligned on SDXL's layout: attention, AdaIN and GroupNorm shared."""
     golden = shared_dir() / "golden"
     unet = tiny_sdxl_unet().eval()
     unet.load_state_dict(load_file(golden / "tiny_sdxl_state.safetensors"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from operators.inversion.ddim import ddim_inverse_step, ddim_invert
 from operators.solvers.base import Prediction
 from operators.solvers.ddim import ddim_step, leading_timesteps, next_alpha

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from operators.style.transport import LatentStatistics, latent_statistics, transport, transport_map
 
 

@@ -29,7 +29,8 @@ def test_a_reencoded_catalog_keeps_frames_times_and_audio_and_is_listed(tmp_path
     (sources / "deep").mkdir(parents=True)
     uneven = (0, 512, 1024, 2560, 3072, 3584, 5120, 5632, 6144, 7680, 9216)
     make_clip(sources / "deep" / "a.mp4", Clip(pts=uneven, audio="aac"))
-    make_clip(sources / "b.mkv", Clip(pts=range(0, 360, 40), time_base=Fraction(1, 1000), width=50, height=38))
+    even = Clip(pts=range(0, 360, 40), time_base=Fraction(1, 1000), width=50, height=38)
+    make_clip(sources / "b.mkv", even)
     events: list[Event] = []
     out = tmp_path / "out"
     summary = run(identity_job(str(sources / "**" / "*.m*"), out), events)
