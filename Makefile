@@ -19,6 +19,7 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/reelweave bench restoration
+	$(BIN)/reelweave bench gops
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -17,6 +17,7 @@ from jobs import report as report_command
 from jobs import run as run_command
 from jobs import status as status_command
 from jobs import verify as verify_command
+from jobs.bench import command as bench_command
 from jobs.console import INTERRUPTED, guarded, say
 from jobs.demo import demo as demo_command
 
@@ -117,6 +118,17 @@ def report(out: Out, endpoint_url: Endpoint = None) -> int:
 def clean(out: Out, endpoint_url: Endpoint = None) -> int:
     """Remove the work files, once every video is published."""
     return clean_command.command(out, endpoint_url)
+
+
+@app.command()
+@guarded
+def bench(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="restoration or gops.", show_default=False)],
+    as_json: Json = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Finish in two minutes.")] = False,
+) -> int:
+    """Measure ratios against stated bounds on the bundled clip; keeps bench-out/NAME.json."""
+    return bench_command.command(name, as_json, quick)
 
 
 def main() -> None:

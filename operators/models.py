@@ -90,8 +90,8 @@ class LatentModel:
         scheduler = DDIMScheduler.from_config(scheduler_config)
         null_condition, noise_gain = _read_latent_facts(root / "latent.safetensors")
         return cls(
-            vae.to(device),
-            unet.to(device),
+            vae.to(device, memory_format=torch.channels_last),
+            unet.to(device, memory_format=torch.channels_last),
             scheduler,
             TextEncoders.load(root, device, dtype),
             None if null_condition is None else null_condition.to(device, dtype),

@@ -39,7 +39,10 @@ class Cluster:
         """Pool for ``rows`` units of work: fixed size on this machine, a range on a cluster."""
         low, high = self.settings.actors
         if self.local:
-            return ActorPoolStrategy(size=max(1, min(high, rows, self.capacity)))
+            # With two tasks in flight per actor (Ray Data's default) the first actor that is up takes two
+            # of two chunks, and the other idles: nothing is stolen back.
+            size = max(1, min(high, rows, self.capacity))
+            return ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1)
         return ActorPoolStrategy(min_size=max(1, min(low, rows)), max_size=max(1, min(high, rows)))
 
     @property
@@ -78,6 +81,8 @@ def _is_local(settings: ClusterSettings) -> bool:
 def _connect(settings: ClusterSettings, staged: str) -> None:
     quiet = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
     os.environ.update(quiet)
+    # Ray's C++ side writes warnings about its own bookkeeping to the terminal; its log files keep them.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {
         "runtime_env": {"working_dir": staged, "env_vars": quiet},
         "logging_level": logging.ERROR,

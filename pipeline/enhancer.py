@@ -52,8 +52,8 @@ class Enhancer:
         except ModelError as error:
             raise SpecError(f"model: {error}", field="model") from error
         self._resources = contextlib.ExitStack()
-        decoder_only = config.model != "embedded"
-        self.session = self._resources.enter_context(install(self.model.unet, decoder_only=decoder_only))
+        # The decoder carries appearance; reading in all layers costs half as much again.
+        self.session = self._resources.enter_context(install(self.model.unet, decoder_only=True))
         self.styles = {
             number: _style_from_bytes(blob, config.device) for number, blob in (styles or {}).items()
         }
@@ -67,7 +67,7 @@ class Enhancer:
         item = self.config.enhance[number]["stylize"]
         x = self._style_picture(picture)
         with torch.no_grad():
-            reference = style_reference(x, _timesteps(item), self._prior(item))
+            reference = style_reference(x, _timesteps(item), BoundPrior(self.model))
         statistics = reference.statistics
         return save(
             {
@@ -188,7 +188,8 @@ class Enhancer:
             return Stage(solver, prior, self.session)
         spec = item["stylize"]
         method, style = spec["method"], self.styles[number]
-        solver = StyleAligned(_timesteps(spec), style, content, method["statistics"])
+        inversion = BoundPrior(self.model, listener=self.session)
+        solver = StyleAligned(_timesteps(spec), inversion, style, content, method["statistics"])
         reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
         return Stage(solver, self._prior(spec), self.session, reading)
 
@@ -305,6 +306,7 @@ def _fix_numerics(config: EnhancerConfig) -> None:
     """Same bits on every actor: fixed threads, deterministic kernels, no autotuning, no TF32."""
     torch.set_num_threads(config.torch_threads)
     torch.use_deterministic_algorithms(True, warn_only=config.device.startswith("cuda"))
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

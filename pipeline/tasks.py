@@ -264,7 +264,9 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
                 "assemble_seconds": round(time.monotonic() - begun, 3),
             },
         )
-        return publish_video(chunks.store, finished, video.output_rel, row)
+        published = publish_video(chunks.store, finished, video.output_rel, row)
+    context.sources.evict(video.video.uri, video.video.source_digest)
+    return published
 
 
 def read_committed(context: TaskContext, key: str) -> bytes:

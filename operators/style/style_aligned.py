@@ -27,7 +27,7 @@ class StyleReference:
 
 
 def style_reference(picture: Tensor, timesteps: tuple[int, ...], prior: LatentPrior) -> StyleReference:
-    """Invert a style picture [1, 3, H, W] in [-1, 1]."""
+    """Invert a style picture [1, 3, H, W] in [-1, 1]; ``prior`` with an empty prompt and no guidance."""
     z0 = prior.encode(picture)
     return StyleReference(ddim_invert(z0, timesteps, prior)[:, 0], latent_statistics(z0))
 
@@ -35,9 +35,14 @@ def style_reference(picture: Tensor, timesteps: tuple[int, ...], prior: LatentPr
 @dataclass(frozen=True)
 class StyleAligned:
     """A StepSolver. ``content`` are the statistics of the scene's anchors (None: of the batch itself);
-    ``statistics_weight`` in [0, 1] is how far colours go towards the style."""
+    ``statistics_weight`` in [0, 1] is how far colours go towards the style.
+
+    ``inversion`` is the prior with an empty prompt and no guidance: guided inversion does not return to
+    where it came from.
+    """
 
     timesteps: tuple[int, ...]
+    inversion: LatentPrior
     style: StyleReference
     content: LatentStatistics | None
     statistics_weight: float
@@ -47,7 +52,7 @@ class StyleAligned:
         z0 = prior.encode(y)
         content = self.content or latent_statistics(z0)
         z0 = transport(z0, content, self.style.statistics, self.statistics_weight)
-        return State(z=ddim_invert(z0, self.timesteps, prior)[0], y=y)
+        return State(z=ddim_invert(z0, self.timesteps, self.inversion)[0], y=y)
 
     def step(self, i: int, state: State, prior: LatentPrior) -> State:
         """One DDIM step (eta 0) under whatever attention the caller shares."""

@@ -45,7 +45,7 @@ def stage_of(parts: tuple[LatentModel, SharedAttention], *, bias: float = 0.7) -
         style = style_reference(picture(8), TIMESTEPS, prior)
         content = latent_statistics(model.encode(picture(1)))
     return Stage(
-        StyleAligned(TIMESTEPS, style, content, 1.0), prior, session, StyleReading(style, bias, True, False)
+        StyleAligned(TIMESTEPS, prior, style, content, 1.0), prior, session, StyleReading(style, bias, True, False)
     )
 
 
