@@ -150,6 +150,7 @@ class Enhancer:
     ) -> list[Finished]:
         """Pad, run one stage, crop. ``scene`` may lack ``number/z`` (the anchors' own pass)."""
         height, width = units[0].y.shape[2:]
+        self._check_mask(number, height, width)
         scale = self._scale(number)
         padded = [
             Unit(self._padded(number, unit.y), unit.noise, unit.brackets, unit.joint) for unit in units
@@ -205,6 +206,15 @@ class Enhancer:
         return pad_edges(
             y, padded_side(y.shape[2], scale, multiple), padded_side(y.shape[3], scale, multiple)
         )
+
+    def _check_mask(self, number: int, height: int, width: int) -> None:
+        mask = self.config.masks.get(number)
+        if mask is not None and mask.shape != (height, width):
+            raise SourceError(
+                f"enhance.{number}.restore.degradation.mask has {mask.shape[1]}x{mask.shape[0]} pixels, the "
+                f"frames have {width}x{height}; give a mask of the frames' size",
+                code="mask_size",
+            )
 
     def _assets(self, number: int, measured: Sequence[int]) -> Arrays:
         if number not in self.config.masks:
@@ -306,7 +316,6 @@ def _fix_numerics(config: EnhancerConfig) -> None:
     """Same bits on every actor: fixed threads, deterministic kernels, no autotuning, no TF32."""
     torch.set_num_threads(config.torch_threads)
     torch.use_deterministic_algorithms(True, warn_only=config.device.startswith("cuda"))
-    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

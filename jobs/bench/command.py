@@ -20,7 +20,8 @@ def command(name: str, as_json: bool, quick: bool) -> int:
     from pipeline.job_keys import package_versions
 
     if name not in BENCHMARKS:
-        raise SpecError(f"NAME: {name!r} is no benchmark; use one of {', '.join(sorted(BENCHMARKS))}", field="NAME")
+        known = ", ".join(sorted(BENCHMARKS))
+        raise SpecError(f"NAME: {name!r} is no benchmark; use one of {known}", field="NAME")
     with quiet_stdout():
         result = BENCHMARKS[name](quick)
     facts = result.to_json(f"reelweave bench {name}{' --quick' if quick else ''}", package_versions())
@@ -48,4 +49,5 @@ def _print_table(result: BenchResult) -> None:
     console = Console()
     console.print(table)
     for target in result.targets:
-        console.print(f"{target.name}: {target.value} (at least {target.bound}: {'yes' if target.holds else 'NO'})")
+        answer = "yes" if target.holds else "NO"
+        console.print(f"{target.name}: {target.value} (at least {target.bound}: {answer})")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from typing import Any
 
 from jobs.bench.result import BenchResult, Target
 from jobs.demo.degrade import psnr, read_clip
@@ -23,7 +24,7 @@ def run(quick: bool) -> BenchResult:
 
     settings = EncodeSettings(preset="veryfast" if quick else "medium")
     index, clip = read_clip(TRUTH)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
         for gop in (8, 16, index.frames):
             gops = [gop] * (index.frames // gop)

@@ -21,13 +21,14 @@ from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.settings import ConsistencySettings
 
 Clip = NDArray[np.uint8]
+Measured = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class _Case:
     name: str
     degradation: dict[str, Any]
-    degrade: Callable[[Clip], NDArray[np.float64]]
+    degrade: Callable[[Clip], Measured]
     classical: Callable[[Clip], Clip]
 
 
@@ -36,7 +37,7 @@ def run(quick: bool) -> BenchResult:
     from pipeline.enhancer import Enhancer
 
     clip = read_clip(TRUTH)[1][:: 24 if quick else 8]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for case in _cases():
         config = EnhancerConfig(
             model="embedded",
@@ -72,10 +73,13 @@ def run(quick: bool) -> BenchResult:
 def _cases() -> list[_Case]:
     import cv2
 
-    def blur(clip: Clip) -> NDArray[np.float64]:
-        return np.stack([cv2.GaussianBlur(f, (0, 0), 1.6, borderType=cv2.BORDER_REFLECT) for f in clip]) * 1.0
+    def nothing(clip: Clip) -> Clip:
+        return clip
 
-    def area(clip: Clip) -> NDArray[np.float64]:
+    def blur(clip: Clip) -> Measured:
+        return np.stack([cv2.GaussianBlur(f, (0, 0), 1.6, borderType=cv2.BORDER_REFLECT) for f in clip])
+
+    def area(clip: Clip) -> Measured:
         n, h, w, _ = clip.shape
         return clip.reshape(n, h // 2, 2, w // 2, 2, 3).mean(axis=(2, 4), dtype=np.float64)
 
@@ -90,16 +94,16 @@ def _cases() -> list[_Case]:
     return [
         _Case("SR x2, noise 0.02, against bicubic", {**two, "noise": 0.02}, area, enlarge),
         _Case("SR x2, noise 0.05, against bicubic", {**two, "noise": 0.05}, area, enlarge),
-        _Case("denoise 0.1, against NLM", {"kind": "denoise", "noise": 0.1}, lambda c: c * 1.0, non_local_means),
+        _Case("denoise 0.1, against NLM", {"kind": "denoise", "noise": 0.1}, nothing, non_local_means),
         _Case(
             "deblur 1.6, noise 0.01, against nothing",
             {"kind": "deblur", "kernel": "gaussian", "sigma": 1.6, "padding": "reflect", "noise": 0.01},
             blur,
-            lambda clip: clip,
+            nothing,
         ),
     ]
 
 
-def _add_noise(clip: NDArray[np.float64], sigma: float) -> Clip:
+def _add_noise(clip: Measured, sigma: float) -> Clip:
     noise = np.random.Generator(np.random.PCG64(11)).standard_normal(clip.shape)
     return np.round(np.clip(clip + 255.0 * sigma * noise, 0, 255)).astype(np.uint8)

@@ -44,9 +44,8 @@ def stage_of(parts: tuple[LatentModel, SharedAttention], *, bias: float = 0.7) -
     with torch.no_grad():
         style = style_reference(picture(8), TIMESTEPS, prior)
         content = latent_statistics(model.encode(picture(1)))
-    return Stage(
-        StyleAligned(TIMESTEPS, prior, style, content, 1.0), prior, session, StyleReading(style, bias, True, False)
-    )
+    solver = StyleAligned(TIMESTEPS, prior, style, content, 1.0)
+    return Stage(solver, prior, session, StyleReading(style, bias, align=True, norms=False))
 
 
 def unit(frame: torch.Tensor, **facts: object) -> Unit:

@@ -1,0 +1,177 @@
+"""The Enhancer directly, without Ray: arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.enhancer import Enhancer
+from pipeline.enhancer_config import EnhancerConfig, FrameTask
+from pipeline.errors import SourceError, SpecError
+from pipeline.settings import ConsistencySettings
+
+DENOISE = {"restore": {"degradation": {"kind": "denoise", "noise": 0.05}, "solver": {"name": "dpir"}}}
+STYLIZE = {
+    "stylize": {
+        "reference": "style.png",
+        "method": {
+            "name": "style_aligned",
+            "steps": 4,
+            "shift": 0.69,
+            "adain": True,
+            "norms": False,
+            "statistics": 1.0,
+        },
+        "prompt": "",
+        "guidance": 1.0,
+        "strength": 0.6,
+    }
+}
+
+
+def config(*enhance: dict[str, Any], **changes: Any) -> EnhancerConfig:
+    facts: dict[str, Any] = {
+        "model": "embedded",
+        "precision": "fp32",
+        "device": "cpu",
+        "enhance": enhance,
+        "consistency": ConsistencySettings(knot_every=4, anchors=2),
+        "seed": 7,
+        "torch_threads": 1,
+    }
+    return EnhancerConfig(**{**facts, **changes})
+
+
+def clip(frames: int, height: int = 32, width: int = 48, dtype: type = np.uint8) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    peak = np.iinfo(dtype).max
+    waves = [0.5 + 0.3 * np.sin((x + 2 * n) / 6.0) + 0.15 * np.cos((y - n) / 4.0) for n in range(frames)]
+    return np.stack([np.stack([w, 1 - w, w**2], -1) * peak for w in waves]).clip(0, peak).astype(dtype)
+
+
+def task(*ordinals: int) -> FrameTask:
+    return FrameTask("digest", 0, ordinals)
+
+
+@pytest.fixture(scope="module")
+def styled() -> Enhancer:
+    """Stylizes with knots at 0, 4, 8 and anchors at 0 and 8 of a nine-frame scene."""
+    first = Enhancer(config(STYLIZE))
+    style = first.style(0, clip(1, 64, 64)[0][::-1])
+    first.close()
+    return Enhancer(config(STYLIZE), {0: style})
+
+
+def references(enhancer: Enhancer, frames: np.ndarray) -> tuple[bytes, dict[int, bytes]]:
+    anchors = enhancer.anchors(task(0, 8), frames[[0, 8]])
+    return anchors, {4: enhancer.knot(task(4), frames[[4]], anchors)}
+
+
+def chunk(
+    enhancer: Enhancer, frames: np.ndarray, ordinals: Sequence[int], grid: Sequence[int]
+) -> np.ndarray:
+    anchors, knots = references(enhancer, frames)
+    mine = {ordinal: blob for ordinal, blob in knots.items() if ordinal in grid}
+    return enhancer.chunk(task(*ordinals), frames[list(ordinals)], grid, anchors, mine)
+
+
+def test_a_scene_cut_into_one_chunk_or_two_gives_identical_pictures(styled: Enhancer) -> None:
+    frames = clip(9)
+    whole = chunk(styled, frames, range(9), (0, 4, 8))
+    left = chunk(styled, frames, range(4), (0, 4))
+    right = chunk(styled, frames, range(4, 9), (4, 8))
+    assert np.array_equal(whole, np.concatenate([left, right]))
+    assert whole.shape == frames.shape
+    assert not np.array_equal(whole, frames)
+
+
+def test_batches_of_two_do_not_depend_on_the_chunk_either(styled: Enhancer) -> None:
+    how = ConsistencySettings(knot_every=4, anchors=2, frames_per_batch=2)
+    enhancer = Enhancer(config(STYLIZE, consistency=how))
+    enhancer.styles = styled.styles
+    frames = clip(9)
+    whole = chunk(enhancer, frames, range(9), (0, 4, 8))
+    right = chunk(enhancer, frames, range(4, 9), (4, 8))
+    enhancer.close()
+    assert np.array_equal(whole[4:], right)
+
+
+def test_knots_keep_the_picture_they_were_given_as_references(styled: Enhancer) -> None:
+    from safetensors.numpy import load
+
+    frames = clip(9)
+    anchors, knots = references(styled, frames)
+    whole = styled.chunk(task(*range(9)), frames, (0, 4, 8), anchors, knots)
+    assert np.array_equal(whole[4], load(knots[4])["pictures"][0])
+    assert np.array_equal(whole[[0, 8]], load(anchors)["pictures"])
+
+
+def test_global_random_state_and_earlier_work_leave_no_trace(styled: Enhancer) -> None:
+    frames = clip(9)
+    first = chunk(styled, frames, range(4), (0, 4))
+    torch.manual_seed(1234)
+    torch.randn(100)
+    chunk(styled, frames[::-1], range(4), (0, 4))
+    assert np.array_equal(chunk(styled, frames, range(4), (0, 4)), first)
+
+
+def test_sixteen_bit_frames_come_out_as_sixteen_bit_with_finer_steps() -> None:
+    enhancer = Enhancer(config(DENOISE, consistency=ConsistencySettings(sharing="none", knot_every=4)))
+    deep = clip(2, dtype=np.uint16)
+    out = enhancer.chunk(task(0, 1), deep, (0, 1), None, {})
+    enhancer.close()
+    assert out.dtype == np.uint16
+    assert len(np.unique(out)) > 256
+    assert abs(out.astype(float) - deep).mean() < 0.05 * 65535
+
+
+def test_odd_sizes_are_padded_for_the_model_and_cropped_back() -> None:
+    item = {
+        "restore": {
+            "degradation": {"kind": "super_resolution", "scale": 2, "kernel": "area", "noise": 0.0},
+            "solver": {"name": "dpir", "steps": 1},
+        }
+    }
+    enhancer = Enhancer(config(item, consistency=ConsistencySettings(sharing="none", knot_every=4)))
+    small = clip(1, 23, 37)
+    out = enhancer.chunk(task(0), small, (0,), None, {})
+    enhancer.close()
+    assert out.shape == (1, 46, 74, 3)
+    again = out.reshape(1, 23, 2, 37, 2, 3).mean(axis=(2, 4))
+    assert abs(again - small).mean() < 4
+
+
+def test_inpainting_fills_the_hole_and_keeps_the_rest() -> None:
+    mask = np.full((32, 48), 255, np.uint8)
+    mask[10:18, 16:28] = 0
+    degradation = {"kind": "inpainting", "mask": "m.png", "noise": 0.0}
+    item = {"restore": {"degradation": degradation, "solver": {"name": "dpir"}}}
+    how = ConsistencySettings(sharing="none", knot_every=4)
+    enhancer = Enhancer(config(item, consistency=how, masks={0: mask}))
+    truth = clip(1)
+    broken = truth.copy()
+    broken[:, 10:18, 16:28] = 0
+    out = enhancer.chunk(task(0), broken, (0,), None, {})
+    enhancer.close()
+    hole = mask == 0
+    assert abs(out[0][~hole].astype(int) - truth[0][~hole]).max() <= 1
+    assert abs(out[0][hole].astype(int) - truth[0][hole]).mean() < 25
+
+
+def test_a_mask_of_another_size_is_refused_naming_the_stage() -> None:
+    item = {"restore": {"degradation": {"kind": "inpainting", "mask": "m.png"}, "solver": {"name": "dpir"}}}
+    how = ConsistencySettings(sharing="none", knot_every=4)
+    enhancer = Enhancer(config(item, consistency=how, masks={0: np.zeros((99, 99), np.uint8)}))
+    with pytest.raises(SourceError, match=r"enhance\.0\.restore"):
+        enhancer.chunk(task(0), clip(1), (0,), None, {})
+    enhancer.close()
+
+
+def test_a_model_that_does_not_exist_is_a_spec_error_of_the_field_model() -> None:
+    with pytest.raises(SpecError) as caught:
+        Enhancer(config(DENOISE, model="/nowhere"))
+    assert caught.value.field == "model"
