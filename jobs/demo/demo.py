@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.console import DONE, FAILED, quiet_stdout, say
 from jobs.demo.degrade import NOISE, SCALE, bicubic, psnr, read_clip, write_degraded
+from jobs.demo.sheet import write_sheet
 from jobs.progress import progress
 from jobs.report import Measures, write_report
 from jobs.run import run_spec
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parent
 TRUTH = ASSETS / "bbb.mp4"
 REFERENCE = ASSETS / "reference.png"
+_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def command(out: Path) -> int:
 
 def run_demo(out: Path, on_event: Callable[[Event], None]) -> DemoResult:
     """Write everything below ``out``. Raises ReelweaveError when a video was quarantined."""
+    from pipeline.cluster import start_ray
     from pipeline.events import Event
     from pipeline.store import Store
 
@@ -70,14 +73,17 @@ def run_demo(out: Path, on_event: Callable[[Event], None]) -> DemoResult:
         write_degraded(TRUTH, source)
     except OSError as error:
         raise SpecError(f"--out: {out} cannot be written: {error.strerror}", field="--out") from None
-    on_event(Event("log", "job 1 of 2: restoring", 0, 0))
-    _run(restore_job(source, out / "restored"), on_event)
-    on_event(Event("log", "job 2 of 2: stylizing the restored clip", 0, 0))
-    summary = _run(stylize_job(restored, out), on_event)
+    first, second = restore_job(source, out / "restored"), stylize_job(restored, out)
+    with start_ray(first.to_settings().cluster):
+        on_event(Event("log", "job 1 of 2: restoring", 0, 0))
+        _run(first, on_event)
+        on_event(Event("log", "job 2 of 2: stylizing the restored clip", 0, 0))
+        summary = _run(second, on_event)
 
-    truth = read_clip(TRUTH)[1]
-    psnr_bicubic = psnr(bicubic(read_clip(source)[1]), truth)
-    psnr_restored = psnr(read_clip(restored)[1], truth)
+    truth, degraded, better = (read_clip(path)[1] for path in (TRUTH, source, restored))
+    psnr_bicubic, psnr_restored = psnr(bicubic(degraded), truth), psnr(better, truth)
+    panels = {"before": degraded, "restored": better, "stylized": read_clip(stylized)[1]}
+    write_sheet(out / "before_after.jpg", [(label, clip[_SHOWN]) for label, clip in panels.items()])
     columns = [("before", source), ("restored", restored), ("truth", TRUTH), ("stylized", stylized)]
     report = write_report(
         Store(str(out)),

@@ -45,7 +45,7 @@ def write_job(folder: Path, output: str) -> Path:
 
 def start(job: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.cli", "run", str(job)],
+        [sys.executable, "-m", "jobs", "run", str(job)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

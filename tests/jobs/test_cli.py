@@ -41,7 +41,7 @@ def test_init_writes_a_job_file_that_loads_and_never_overwrites_one(tmp_path: Pa
     path = tmp_path / "job.yaml"
     assert RUNNER.invoke(app, ["init", str(path)]).exit_code == 0
     spec = load_spec(path)
-    assert spec.to_settings().enhance[0]["restore"]["solver"] == {"name": "dpir", "steps": 5}
+    assert spec.to_settings().enhance[0]["restore"]["solver"] == {"name": "dpir"}
     path.write_text("mine")
     refused = RUNNER.invoke(app, ["init", str(path)])
     assert refused.exit_code == 2

@@ -40,7 +40,10 @@ def test_the_degraded_copy_is_what_the_restoration_is_told(degraded: Path) -> No
     assert index.time_base == truth_index.time_base
     assert index.colour == truth_index.colour
     small = truth.reshape(48, 90, SCALE, 160, SCALE, 3).mean(axis=(2, 4))
-    assert float(np.std(clip - small)) / 255 == pytest.approx(NOISE, rel=0.1)
+    # Halved chroma averages its noise away; the luma keeps what three independent channels give it.
+    luma = np.array([0.299, 0.587, 0.114])
+    expected = NOISE * float(np.linalg.norm(luma))
+    assert float(np.std((clip - small) @ luma)) / 255 == pytest.approx(expected, rel=0.1)
     assert abs(float(np.mean(clip - small))) < 1.0
 
 
@@ -72,7 +75,7 @@ def test_psnr_of_a_known_error() -> None:
 
 
 def test_bicubic_is_a_sane_baseline(degraded: Path) -> None:
-    assert 27 < psnr(bicubic(read_clip(degraded)[1]), read_clip(TRUTH)[1]) < 31
+    assert 26 < psnr(bicubic(read_clip(degraded)[1]), read_clip(TRUTH)[1]) < 28
 
 
 def test_both_jobs_of_the_demo_validate_and_differ_in_their_output(tmp_path: Path) -> None:

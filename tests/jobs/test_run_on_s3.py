@@ -18,7 +18,7 @@ from tests.support.s3 import S3Bucket
 
 def reelweave(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *arguments],
+        [sys.executable, "-m", "jobs", *arguments],
         capture_output=True,
         text=True,
         timeout=300,
