@@ -90,9 +90,9 @@ class Psld(Section):
     """Posterior sampling with latent diffusion (Rout et al. 2023): weights of the two gradient terms."""
 
     name: Literal["psld"]
-    steps: Annotated[int, Field(ge=1, le=1000)] = 50
-    omega: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0
-    gamma: Annotated[float, Field(ge=0.0, le=100.0)] = 0.1
+    steps: Annotated[int, Field(ge=1, le=999)] = 50
+    omega: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+    gamma: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
 
 
 class Restore(Section):

@@ -1,13 +1,13 @@
 """`bench restoration`: DPIR with the embedded model against the classical restoration, in PSNR.
 
 The truth is the bundled clip; each row degrades some of its frames with a known operator and noise and
-restores them twice in the same run. No frame of it was trained on.
+restores them twice in the same run; a classical method with a free parameter is given its best. No frame of it was trained on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class _Case:
     name: str
     degradation: dict[str, Any]
     degrade: Callable[[Clip], Measured]
-    classical: Callable[[Clip], Clip]
+    classical: Sequence[Callable[[Clip], Clip]]
 
 
 def run(quick: bool) -> BenchResult:
@@ -55,7 +55,8 @@ def run(quick: bool) -> BenchResult:
         restored = enhancer.chunk(FrameTask("bench", 0, ordinals), measured, ordinals, None, {})
         seconds = (time.monotonic() - begun) / len(clip)
         enhancer.close()
-        before, after = psnr(case.classical(measured), clip), psnr(restored, clip)
+        before = max(psnr(method(measured), clip) for method in case.classical)
+        after = psnr(restored, clip)
         rows.append(
             {
                 "case": case.name,
@@ -87,19 +88,29 @@ def _cases() -> list[_Case]:
         size = (clip.shape[2] * 2, clip.shape[1] * 2)
         return np.stack([cv2.resize(f, size, interpolation=cv2.INTER_CUBIC) for f in clip])
 
-    def non_local_means(clip: Clip) -> Clip:
-        return np.stack([cv2.fastNlMeansDenoisingColored(f, None, 20, 20, 5, 15) for f in clip])
+    def non_local_means(strength: int) -> Callable[[Clip], Clip]:
+        def denoise(clip: Clip) -> Clip:
+            return np.stack(
+                [cv2.fastNlMeansDenoisingColored(f, None, strength, strength, 5, 15) for f in clip]
+            )
+
+        return denoise
 
     two = {"kind": "super_resolution", "scale": 2, "kernel": "area"}
     return [
-        _Case("SR x2, noise 0.02, against bicubic", {**two, "noise": 0.02}, area, enlarge),
-        _Case("SR x2, noise 0.05, against bicubic", {**two, "noise": 0.05}, area, enlarge),
-        _Case("denoise 0.1, against NLM", {"kind": "denoise", "noise": 0.1}, nothing, non_local_means),
+        _Case("SR x2, noise 0.02, against bicubic", {**two, "noise": 0.02}, area, [enlarge]),
+        _Case("SR x2, noise 0.05, against bicubic", {**two, "noise": 0.05}, area, [enlarge]),
+        _Case(
+            "denoise 0.1, against NLM at its best strength",
+            {"kind": "denoise", "noise": 0.1},
+            nothing,
+            [non_local_means(strength) for strength in (8, 12, 16, 20, 26)],
+        ),
         _Case(
             "deblur 1.6, noise 0.01, against nothing",
             {"kind": "deblur", "kernel": "gaussian", "sigma": 1.6, "padding": "reflect", "noise": 0.01},
             blur,
-            nothing,
+            [nothing],
         ),
     ]
 

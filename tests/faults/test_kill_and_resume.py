@@ -5,56 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipeline.video.verify import measure
-from tests.pipeline.graph.jobs import write_style
-from tests.pipeline.video.media import Clip, make_clip
-
-FRAMES = 24
-
-
-def write_job(folder: Path, output: str) -> Path:
-    make_clip(folder / "a.mp4", Clip(pts=range(0, FRAMES * 512, 512)))
-    write_style(folder / "style.png")
-    job = {
-        "name": "killed",
-        "source": str(folder / "a.mp4"),
-        "output": str(folder / output),
-        "enhance": [
-            {
-                "stylize": {
-                    "reference": str(folder / "style.png"),
-                    "method": {"name": "style_aligned", "steps": 4},
-                }
-            }
-        ],
-        "consistency": {"sharing": "none", "knot_every": 4, "knots_per_chunk": 1},
-        "cluster": {"address": "local", "actors": [1, 1]},
-    }
-    path = folder / f"{output}.yaml"
-    path.write_text(yaml.safe_dump(job))
-    return path
-
-
-def start(job: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs", "run", str(job)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def segments(output: Path) -> int:
-    return len(list((output / ".work").rglob("*.mkv")))
+from tests.faults.runs import FRAMES, enhance_workers, segments, start, write_job
 
 
 @pytest.mark.slow
@@ -89,3 +46,36 @@ def test_a_killed_run_resumes_without_redoing_what_was_committed(tmp_path: Path)
     assert again.frames == FRAMES
     assert again.frames_md5 == calm.frames_md5
     assert again.pts == calm.pts
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_mid_chunk_costs_one_attempt_and_no_frame(tmp_path: Path) -> None:
+    job = write_job(tmp_path, "out")
+    output = tmp_path / "out"
+    running = start(job)
+    deadline = time.monotonic() + 240
+    while segments(output) < 1 and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    victims = enhance_workers(running.pid)
+    assert victims, "no enhance actor was found"
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    _, log = running.communicate(timeout=300)
+    assert running.returncode == 0, log
+    assert "Traceback" not in log
+    assert measure(str(output / "videos" / "a.mp4")).frames == FRAMES
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_exits_with_130_and_publishes_nothing(tmp_path: Path) -> None:
+    job = write_job(tmp_path, "out")
+    output = tmp_path / "out"
+    running = start(job)
+    deadline = time.monotonic() + 240
+    while segments(output) < 1 and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(running.pid, signal.SIGINT)
+    _, log = running.communicate(timeout=60)
+    assert running.returncode == 130, log
+    assert "Traceback" not in log
+    assert not list((output / "videos").rglob("*.mp4")) if (output / "videos").exists() else True

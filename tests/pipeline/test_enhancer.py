@@ -175,3 +175,59 @@ def test_a_model_that_does_not_exist_is_a_spec_error_of_the_field_model() -> Non
     with pytest.raises(SpecError) as caught:
         Enhancer(config(DENOISE, model="/nowhere"))
     assert caught.value.field == "model"
+
+
+def test_two_stages_in_a_row_agree_across_chunks_too(styled: Enhancer) -> None:
+    item = {
+        "restore": {
+            "degradation": {"kind": "super_resolution", "scale": 2, "kernel": "area", "noise": 0.02},
+            "solver": {"name": "dpir", "steps": 2},
+        }
+    }
+    enhancer = Enhancer(config(item, STYLIZE))
+    enhancer.styles = {1: styled.styles[0]}
+    frames = clip(9)
+    whole = chunk(enhancer, frames, range(9), (0, 4, 8))
+    right = chunk(enhancer, frames, range(4, 9), (4, 8))
+    enhancer.close()
+    assert whole.shape == (9, 64, 96, 3)
+    assert np.array_equal(whole[4:], right)
+
+
+@pytest.mark.parametrize("sharing", ["none", "anchors", "knots_hard"])
+def test_every_sharing_policy_runs_and_differs_from_knots(styled: Enhancer, sharing: str) -> None:
+    how = ConsistencySettings(knot_every=4, anchors=2, sharing=sharing)  # type: ignore[arg-type]
+    enhancer = Enhancer(config(STYLIZE, consistency=how))
+    enhancer.styles = styled.styles
+    frames = clip(9)
+    reference = chunk(styled, frames, range(9), (0, 4, 8))
+    if sharing == "none":
+        found = enhancer.chunk(task(*range(9)), frames, (0, 4, 8), None, {})
+    elif sharing == "anchors":
+        anchors = enhancer.anchors(task(0, 8), frames[[0, 8]])
+        found = enhancer.chunk(task(*range(9)), frames, (0, 4, 8), anchors, {})
+        assert np.array_equal(found[[0, 8]], reference[[0, 8]])
+    else:
+        found = chunk(enhancer, frames, range(9), (0, 4, 8))
+        assert np.array_equal(found[4], reference[4])
+    enhancer.close()
+    assert found.shape == reference.shape
+    assert not np.array_equal(found[1:4], reference[1:4])
+
+
+def test_psld_runs_on_the_embedded_model_and_respects_the_measurement() -> None:
+    item = {
+        "restore": {
+            "degradation": {"kind": "super_resolution", "scale": 2, "kernel": "area", "noise": 0.02},
+            "solver": {"name": "psld", "steps": 30},
+        }
+    }
+    enhancer = Enhancer(config(item, consistency=ConsistencySettings(sharing="none", knot_every=4)))
+    small = clip(1)
+    out = enhancer.chunk(task(0), small, (0,), None, {})
+    again = enhancer.chunk(task(0), small, (0,), None, {})
+    enhancer.close()
+    assert np.array_equal(out, again)
+    residual = out.reshape(1, 32, 2, 48, 2, 3).mean(axis=(2, 4)) - small
+    untouched = 128.0 - small
+    assert (residual**2).mean() < 0.05 * (untouched**2).mean()

@@ -1,0 +1,67 @@
+"""Runs as processes, for tests that kill them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from tests.pipeline.graph.jobs import write_style
+from tests.pipeline.video.media import Clip, make_clip
+
+FRAMES = 24
+
+
+def write_job(folder: Path, output: str) -> Path:
+    make_clip(folder / "a.mp4", Clip(pts=range(0, FRAMES * 512, 512)))
+    write_style(folder / "style.png")
+    job = {
+        "name": "killed",
+        "source": str(folder / "a.mp4"),
+        "output": str(folder / output),
+        "enhance": [
+            {
+                "stylize": {
+                    "reference": str(folder / "style.png"),
+                    "method": {"name": "style_aligned", "steps": 4},
+                }
+            }
+        ],
+        "consistency": {"sharing": "none", "knot_every": 4, "knots_per_chunk": 1},
+        "cluster": {"address": "local", "actors": [1, 1]},
+    }
+    path = folder / f"{output}.yaml"
+    path.write_text(yaml.safe_dump(job))
+    return path
+
+
+def start(job: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs", "run", str(job)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def segments(output: Path) -> int:
+    return len(list((output / ".work").rglob("*.mkv")))
+
+
+def enhance_workers(group: int) -> list[int]:
+    """Process ids of the enhance actors below the run whose process group is ``group``."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+            session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
+        except (OSError, ValueError):
+            continue
+        if "EnhanceUnits" in command and session == group:
+            found.append(int(folder.name))
+    return found
