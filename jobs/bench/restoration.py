@@ -1,7 +1,8 @@
 """`bench restoration`: DPIR with the embedded model against the classical restoration, in PSNR.
 
 The truth is the bundled clip; each row degrades some of its frames with a known operator and noise and
-restores them twice in the same run; a classical method with a free parameter is given its best. No frame of it was trained on.
+restores them twice in the same run; a classical method with a free parameter is given its best. The model was
+not trained on it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from pipeline.enhancer import Enhancer
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import SourceError, SpecError
 from pipeline.settings import ConsistencySettings
+from tests.support.tiny_models import save_tiny_sd, save_tiny_sdxl
 
 DENOISE = {"restore": {"degradation": {"kind": "denoise", "noise": 0.05}, "solver": {"name": "dpir"}}}
 STYLIZE = {
@@ -231,3 +234,24 @@ def test_psld_runs_on_the_embedded_model_and_respects_the_measurement() -> None:
     residual = out.reshape(1, 32, 2, 48, 2, 3).mean(axis=(2, 4)) - small
     untouched = 128.0 - small
     assert (residual**2).mean() < 0.05 * (untouched**2).mean()
+
+
+@pytest.mark.parametrize("save_model", [save_tiny_sd, save_tiny_sdxl])
+def test_stock_layouts_with_prompts_and_guidance_agree_across_chunks(
+    save_model: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    item = copy.deepcopy(STYLIZE)
+    item["stylize"] |= {"prompt": "ink", "guidance": 3.0}
+    item["stylize"]["method"] |= {"steps": 2, "strength": 1.0, "norms": True}
+    facts = config(item, model=str(save_model(tmp_path)))
+    first = Enhancer(facts)
+    style = first.style(0, clip(1, 64, 64)[0][::-1])
+    first.close()
+    enhancer = Enhancer(facts, {0: style})
+    frames = clip(9, 40, 72)
+    whole = chunk(enhancer, frames, range(9), (0, 4, 8))
+    right = chunk(enhancer, frames, range(4, 9), (4, 8))
+    enhancer.close()
+    assert whole.shape == frames.shape
+    assert whole.std() > 1
+    assert np.array_equal(whole[4:], right)
