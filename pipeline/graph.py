@@ -184,7 +184,8 @@ class _Run:
         units = [
             unit for video in self._open(job) for unit in video.references if unit.level == level
         ]
-        rows = [_unit_row(unit) for unit in units]
+        owners = _by_key(units)
+        rows = [_unit_row(same[0]) for same in owners.values()]
         label = "anchors" if level == "anchors" else "knots"
 
         def dataset(rows: list[Row]) -> Any:
@@ -195,7 +196,8 @@ class _Run:
             )
 
         for row in self._passes(label, rows, dataset):
-            self._note(row, job)
+            for unit in owners[row["key"]]:
+                self._note(row, unit, job)
 
     def _chunks(self, job: Job, config: Any, style_keys: Mapping[int, str]) -> None:
         """The main phase: chunks stream through; a video is assembled when its last one is committed."""
@@ -205,7 +207,8 @@ class _Run:
         for uri, left in waiting.items():
             if left == 0:
                 assembly.start(by_uri[uri])
-        rows = [_unit_row(unit) for uri in waiting for unit in by_uri[uri].chunks]
+        owners = _by_key(unit for uri in waiting for unit in by_uri[uri].chunks)
+        rows = [_unit_row(same[0]) for same in owners.values()]
 
         def dataset(rows: list[Row]) -> Any:
             data = _one_row_per_block(rows)
@@ -219,11 +222,12 @@ class _Run:
             )
 
         for row in self._passes("frames", rows, dataset):
-            self._note(row, job)
-            uri = UnitTask.from_json(row["task"]).video.uri
-            waiting[uri] -= 1
-            if waiting[uri] == 0 and uri not in self.finished:
-                assembly.start(by_uri[uri])
+            for unit in owners[row["key"]]:
+                self._note(row, unit, job)
+                uri = unit.video.uri
+                waiting[uri] -= 1
+                if waiting[uri] == 0 and uri not in self.finished:
+                    assembly.start(by_uri[uri])
             assembly.collect(wait=False)
         assembly.collect(wait=True)
 
@@ -265,9 +269,8 @@ class _Run:
             **self.cluster.actor_resources,
         }
 
-    def _note(self, row: Row, job: Job) -> None:
+    def _note(self, row: Row, task: UnitTask, job: Job) -> None:
         """Book a finished unit, or quarantine its video."""
-        task = UnitTask.from_json(row["task"])
         if row["status"] == "failed":
             if task.video.uri not in self.finished:
                 self._quarantine(quarantined_row(job.keys, task.video, _failure(row)))
@@ -352,6 +355,14 @@ _ASSEMBLE = ray.remote(num_cpus=1, max_retries=-1)(assemble_video)
 
 def _start_row(key: str, **facts: Any) -> Row:
     return {"key": key, "status": "ok", "failure": "", "seconds": 0.0, "attempts": 0, "node": "", **facts}
+
+
+def _by_key(units: Iterable[UnitTask]) -> dict[str, list[UnitTask]]:
+    """Units that are the same work: equal videos under several names share their results."""
+    owners: dict[str, list[UnitTask]] = {}
+    for unit in units:
+        owners.setdefault(unit.key, []).append(unit)
+    return owners
 
 
 def _unit_row(unit: UnitTask) -> Row:

@@ -215,7 +215,7 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
 def assemble_video(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow | Failure:
     """Join a video's segments with the source's other streams, verify, publish, commit its row."""
     counted = guarded(
-        {"status": "ok", "key": video.video_key},
+        {"status": "ok", "key": f"{video.video_key}@{video.video.uri}"},
         context,
         "assemble",
         lambda: {"row": _assemble(video, row, context)},

@@ -101,6 +101,21 @@ def test_bad_videos_are_quarantined_with_a_reason_and_the_rest_is_published(
     assert all(row.error for row in summary.rows if row.status == "quarantined")
 
 
+def test_equal_videos_under_several_names_are_computed_once_and_all_published(
+    sources: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abcde":
+        shutil.copy(sources / "a.mp4", folder / f"{name}.mp4")
+    events: list[Event] = []
+    summary = run(identity_job(str(folder / "*.mp4"), tmp_path / "out"), events)
+    assert summary.done == 5
+    assert len({row.frames_md5 for row in summary.rows}) == 1
+    computed = [event for event in events if event.kind == "chunk" and event.message == "frames"]
+    assert len(computed) == summary.chunks // 5
+
+
 def test_a_named_source_that_is_missing_is_quarantined(tmp_path: Path) -> None:
     summary = run(identity_job(str(tmp_path / "absent.mp4"), tmp_path / "out"))
     assert [(row.status, row.code) for row in summary.rows] == [("quarantined", "missing")]
