@@ -24,6 +24,8 @@ from pipeline.settings import ClusterSettings
 
 _PACKAGES = ("pipeline", "operators", "jobs")
 _LEDGER = "reelweave-attempts"
+_INIT_DEATHS = 3
+_LOGGING = Path(__file__).with_name("ray_data_logging.yaml")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def _is_local(settings: ClusterSettings) -> bool:
 
 
 def _connect(settings: ClusterSettings, staged: str) -> None:
+    if not os.environ.get("REELWEAVE_DEBUG"):
+        os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(_LOGGING))
     quiet = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
     os.environ.update(quiet)
     # Ray's C++ side writes warnings about its own bookkeeping to the terminal; its log files keep them.
@@ -107,16 +111,15 @@ def _connect(settings: ClusterSettings, staged: str) -> None:
             "use 'local'",
             field="cluster.address",
         ) from error
-    _quiet_ray_data()
+    _set_up_ray_data()
 
 
-def _quiet_ray_data() -> None:
+def _set_up_ray_data() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    for handler in logging.getLogger("ray.data").handlers:
-        handler.setLevel(logging.ERROR)
+    # An actor that is killed while it loads the model is replaced; the default gives the run up.
+    context.max_consecutive_actor_init_deaths = _INIT_DEATHS
 
 
 def set_patience(seconds: float) -> None:
@@ -157,7 +160,7 @@ def _stage_packages() -> str:
 
 
 class _Ledger:
-    """Counts attempts per unit. Lives in a process of its own, so it survives whoever dies counting."""
+    """Counts attempts per unit. Lives in a process of its own, so it survives whoever dies at work."""
 
     def __init__(self) -> None:
         self._begun: dict[str, int] = {}
@@ -171,7 +174,9 @@ class _Ledger:
 def attempt_ledger(run_id: str) -> Iterator[str]:
     """The run's attempt counter; yields the name by which `begin_attempt` finds it."""
     name = f"{_LEDGER}-{run_id}"
-    ledger = ray.remote(_Ledger).options(name=name, num_cpus=0).remote()
+    # Restarted, it has forgotten its counts: a poison unit is then given up a little later.
+    kept = {"max_restarts": -1, "max_task_retries": -1}
+    ledger = ray.remote(_Ledger).options(name=name, num_cpus=0, **kept).remote()
     try:
         ray.get(ledger.begin.remote(""))
         yield name

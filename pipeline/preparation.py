@@ -20,6 +20,9 @@ from pipeline.pictures import Picture, Pictures
 from pipeline.store import Store
 from pipeline.tasks import TaskContext
 
+#: A preparation that dies is begun again this often before the run gives up.
+_RETRIES = 2
+
 
 @dataclass
 class Prepared:
@@ -59,7 +62,8 @@ def prepare_model(keys: JobKeys, pictures: Pictures, cluster: Cluster, context: 
     }
     if not missing and chunks.lookup(keys.model()) is not None:
         return Prepared(styles)
-    actor = ray.remote(_Preparation).options(**cluster.actor_resources).remote()
+    retried = {"max_restarts": _RETRIES, "max_task_retries": _RETRIES}
+    actor = ray.remote(_Preparation).options(**cluster.actor_resources, **retried).remote()
     return Prepared(styles, actor.prepare.remote(config, missing, keys.model(), context), actor)
 
 

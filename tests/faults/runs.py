@@ -51,8 +51,8 @@ def segments(output: Path) -> int:
     return len(list((output / ".work").rglob("*.mkv")))
 
 
-def enhance_workers(group: int) -> list[int]:
-    """Process ids of the enhance actors below the run whose process group is ``group``."""
+def workers(group: int, name: str) -> list[int]:
+    """Process ids of Ray workers named ``name`` in the session ``group`` of a run."""
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -62,6 +62,6 @@ def enhance_workers(group: int) -> list[int]:
             session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
         except (OSError, ValueError):
             continue
-        if "EnhanceUnits" in command and session == group:
+        if name in command and session == group:
             found.append(int(folder.name))
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.video.verify import measure
-from tests.faults.runs import FRAMES, enhance_workers, segments, start, write_job
+from tests.faults.runs import FRAMES, segments, start, workers, write_job
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_a_worker_killed_in_mid_chunk_costs_one_attempt_and_no_frame(tmp_path: P
     deadline = time.monotonic() + 240
     while segments(output) < 1 and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    victims = enhance_workers(running.pid)
+    victims = workers(running.pid, "EnhanceUnits")
     assert victims, "no enhance actor was found"
     for victim in victims:
         os.kill(victim, signal.SIGKILL)
@@ -64,6 +64,23 @@ def test_a_worker_killed_in_mid_chunk_costs_one_attempt_and_no_frame(tmp_path: P
     assert running.returncode == 0, log
     assert "Traceback" not in log
     assert measure(str(output / "videos" / "a.mp4")).frames == FRAMES
+
+
+@pytest.mark.slow
+def test_every_helper_of_a_run_may_be_killed_while_it_starts(tmp_path: Path) -> None:
+    """The actor that checks the model, the one that counts attempts, the one that enhances."""
+    running = start(write_job(tmp_path, "out"))
+    for name in ("_Ledger", "_Preparation", "EnhanceUnits"):
+        deadline = time.monotonic() + 120
+        victims: list[int] = []
+        while not victims and running.poll() is None and time.monotonic() < deadline:
+            victims = workers(running.pid, name)
+        assert victims, f"no process of {name} was found"
+        os.kill(victims[0], signal.SIGKILL)
+    _, log = running.communicate(timeout=300)
+    assert running.returncode == 0, log
+    assert "Traceback" not in log
+    assert measure(str(tmp_path / "out" / "videos" / "a.mp4")).frames == FRAMES
 
 
 @pytest.mark.slow
