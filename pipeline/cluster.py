@@ -85,10 +85,12 @@ def _connect(settings: ClusterSettings, staged: str) -> None:
         os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(_LOGGING))
     quiet = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
     os.environ.update(quiet)
+    # Without a fixed workspace cuBLAS chooses kernels by what else is running.
+    workers = {**quiet, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     # Ray's C++ side writes warnings about its own bookkeeping to the terminal; its log files keep them.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {
-        "runtime_env": {"working_dir": staged, "env_vars": quiet},
+        "runtime_env": {"working_dir": staged, "env_vars": workers},
         "logging_level": logging.ERROR,
         "log_to_driver": bool(os.environ.get("REELWEAVE_DEBUG")),
         "configure_logging": True,
@@ -131,7 +133,7 @@ def set_patience(seconds: float) -> None:
 def _survey(settings: ClusterSettings, *, local: bool) -> Cluster:
     resources = ray.cluster_resources()
     gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 0.0)
-    if gpus > 0:
+    if gpus > 0 and settings.gpus_per_actor > 0:
         capacity = int(gpus / settings.gpus_per_actor)
         device = "cuda"
     else:

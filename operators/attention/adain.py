@@ -12,7 +12,7 @@ EPS = 1e-5
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and standard deviation over tokens, each [1 or B, heads, 1, d]."""
+    """Mean and standard deviation over tokens, each [1 or B, heads, 1, d], float32."""
 
     mean: Tensor
     std: Tensor
@@ -20,6 +20,7 @@ class Moments:
 
 def moments(x: Tensor) -> Moments:
     """Per-row token statistics of [B, heads, L, d]; unbiased variance, eps inside the root."""
+    x = x.float()
     return Moments(x.mean(2, keepdim=True), (x.var(2, keepdim=True) + EPS).sqrt())
 
 
@@ -33,6 +34,7 @@ def adain(x: Tensor, content: Moments, style: Moments) -> Tensor:
     """Give ``x`` [B, heads, L, d], whose statistics are ``content``, the statistics ``style``.
 
     With ``content`` fixed for a whole scene this is one affine map per channel: it cannot flicker.
+    Computed in float32, returned in the dtype of ``x``.
     """
     scale = style.std / content.std
-    return torch.addcmul(style.mean - content.mean * scale, x, scale)
+    return torch.addcmul(style.mean - content.mean * scale, x.float(), scale).to(x.dtype)

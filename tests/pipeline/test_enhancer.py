@@ -255,3 +255,15 @@ def test_stock_layouts_with_prompts_and_guidance_agree_across_chunks(
     assert whole.shape == frames.shape
     assert whole.std() > 1
     assert np.array_equal(whole[4:], right)
+
+
+def test_half_precision_stays_close_to_single_and_is_as_repeatable(styled: Enhancer) -> None:
+    half = Enhancer(config(STYLIZE, precision="bf16"))
+    half.styles = styled.styles
+    frames = clip(9)
+    one, two = chunk(half, frames, range(4), (0, 4)), chunk(half, frames, range(4), (0, 4))
+    half.close()
+    full = chunk(styled, frames, range(4), (0, 4))
+    error = (one.astype(float) - full).std()
+    assert np.array_equal(one, two)
+    assert 0 < error < 8
