@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -49,6 +50,13 @@ def start(job: Path) -> subprocess.Popen[str]:
 
 def segments(output: Path) -> int:
     return len(list((output / ".work").rglob("*.mkv")))
+
+
+def wait_for_segments(run: subprocess.Popen[str], output: Path, count: int) -> None:
+    """Return when ``count`` segments are committed, the run has ended, or four minutes have passed."""
+    deadline = time.monotonic() + 240
+    while segments(output) < count and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def workers(group: int, name: str) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.video.verify import measure
-from tests.faults.runs import FRAMES, segments, start, workers, write_job
+from tests.faults.runs import FRAMES, segments, start, wait_for_segments, workers, write_job
 
 
 @pytest.mark.slow
@@ -22,9 +22,7 @@ def test_a_killed_run_resumes_without_redoing_what_was_committed(tmp_path: Path)
     job = write_job(tmp_path, "killed")
     output = tmp_path / "killed"
     victim = start(job)
-    deadline = time.monotonic() + 240
-    while segments(output) < 2 and victim.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_segments(victim, output, 2)
     os.killpg(victim.pid, signal.SIGKILL)
     victim.communicate()
     committed = segments(output)
@@ -53,9 +51,7 @@ def test_a_worker_killed_in_mid_chunk_costs_one_attempt_and_no_frame(tmp_path: P
     job = write_job(tmp_path, "out")
     output = tmp_path / "out"
     running = start(job)
-    deadline = time.monotonic() + 240
-    while segments(output) < 1 and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_segments(running, output, 1)
     victims = workers(running.pid, "EnhanceUnits")
     assert victims, "no enhance actor was found"
     for victim in victims:
@@ -88,9 +84,7 @@ def test_an_interrupted_run_exits_with_130_and_publishes_nothing(tmp_path: Path)
     job = write_job(tmp_path, "out")
     output = tmp_path / "out"
     running = start(job)
-    deadline = time.monotonic() + 240
-    while segments(output) < 1 and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_segments(running, output, 1)
     os.kill(running.pid, signal.SIGINT)
     _, log = running.communicate(timeout=60)
     assert running.returncode == 130, log

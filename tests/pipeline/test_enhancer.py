@@ -15,25 +15,11 @@ from pipeline.enhancer import Enhancer
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import SourceError, SpecError
 from pipeline.settings import ConsistencySettings
+from tests.pipeline.graph.jobs import stylize_item
 from tests.support.tiny_models import save_tiny_sd, save_tiny_sdxl
 
 DENOISE = {"restore": {"degradation": {"kind": "denoise", "noise": 0.05}, "solver": {"name": "dpir"}}}
-STYLIZE = {
-    "stylize": {
-        "reference": "style.png",
-        "method": {
-            "name": "style_aligned",
-            "steps": 4,
-            "shift": 0.69,
-            "adain": True,
-            "norms": False,
-            "statistics": 1.0,
-        },
-        "prompt": "",
-        "guidance": 1.0,
-        "strength": 0.6,
-    }
-}
+STYLIZE = stylize_item("style.png")
 
 
 def config(*enhance: dict[str, Any], **changes: Any) -> EnhancerConfig:

@@ -29,11 +29,11 @@ def identity_job(source: str, output: Path, **changes: Any) -> JobSettings:
     return replace(job, **changes)
 
 
-def stylize_job(source: str, output: Path, picture: Path, **changes: Any) -> JobSettings:
-    write_style(picture)
-    item = {
+def stylize_item(reference: str) -> dict[str, Any]:
+    """A short stylization, every field written out as specs do."""
+    return {
         "stylize": {
-            "reference": str(picture),
+            "reference": reference,
             "method": {
                 "name": "style_aligned",
                 "steps": 4,
@@ -47,6 +47,10 @@ def stylize_job(source: str, output: Path, picture: Path, **changes: Any) -> Job
             "strength": 0.6,
         }
     }
+
+
+def stylize_job(source: str, output: Path, picture: Path, **changes: Any) -> JobSettings:
+    item = stylize_item(str(write_style(picture)))
     return replace(identity_job(source, output), enhance=(item,), **changes)
 
 

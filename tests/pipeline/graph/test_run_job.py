@@ -15,6 +15,7 @@ import pytest
 from pipeline.cluster import Cluster
 from pipeline.errors import SpecError
 from pipeline.events import Event
+from pipeline.graph import run_job
 from pipeline.settings import ConsistencySettings
 from pipeline.video.decode import decode_rgb
 from pipeline.video.verify import measure
@@ -99,6 +100,22 @@ def test_bad_videos_are_quarantined_with_a_reason_and_the_rest_is_published(
     }
     assert [path.name for path in (tmp_path / "out" / "videos").iterdir()] == ["good.mp4"]
     assert all(row.error for row in summary.rows if row.status == "quarantined")
+
+
+def test_only_quarantined_takes_up_what_was_refused_and_leaves_the_rest(
+    sources: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(sources / "a.mp4", folder / "good.mp4")
+    (folder / "bad.mp4").write_bytes(b"not yet uploaded")
+    job = identity_job(str(folder / "*.mp4"), tmp_path / "out")
+    assert run(job).quarantined == 1
+    shutil.copy(sources / "a.mp4", folder / "bad.mp4")
+    again = run_job(job, on_event=lambda event: None, only_quarantined=True)
+    assert (again.videos, again.done, again.quarantined) == (1, 1, 0)
+    rows = pq.read_table(tmp_path / "out" / "manifests" / "videos.parquet").to_pylist()
+    assert [row["status"] for row in rows] == ["done", "done"]
 
 
 def test_equal_videos_under_several_names_are_computed_once_and_all_published(
