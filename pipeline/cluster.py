@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pipeline.settings import ClusterSettings
 _PACKAGES = ("pipeline", "operators", "jobs")
 _LEDGER = "reelweave-attempts"
 _INIT_DEATHS = 3
+_ANSWER_SECONDS = 10.0
 _LOGGING = Path(__file__).with_name("ray_data_logging.yaml")
 
 
@@ -104,16 +106,33 @@ def _connect(settings: ClusterSettings, staged: str) -> None:
             "include_dashboard": False,
         }
     else:
-        options["address"] = settings.address
+        address = os.environ.get("RAY_ADDRESS", "") if settings.address == "auto" else settings.address
+        _must_answer(address)
+        options["address"] = address
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise SpecError(
-            f"cluster.address: Ray at {settings.address} cannot be used ({error}); check the address, or "
-            "use 'local'",
+            f"cluster.address: Ray at {settings.address} cannot be used ({error}); if that cluster asks for a "
+            "token, set RAY_AUTH_MODE=token and the token it was started with; or use 'local'",
             field="cluster.address",
         ) from error
     _set_up_ray_data()
+
+
+def _must_answer(address: str) -> None:
+    """Ray itself tries an address that nobody listens at for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise SpecError(
+            f"cluster.address: nothing answers at {address} ({error}); start Ray there, correct the address, "
+            "or use 'local'",
+            field="cluster.address",
+        ) from error
 
 
 def _set_up_ray_data() -> None:
