@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -100,6 +101,8 @@ def _connect(settings: ClusterSettings, staged: str) -> None:
     if _is_local(settings):
         # Actors hold a logical CPU each for the whole phase; decoding and encoding need some beside them.
         cores = os.cpu_count() or 1
+        # A token of its own: Ray would write one into the home directory, which a container may not have.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         options |= {
             "address": "local",
             "num_cpus": cores + settings.actors[1],
@@ -113,8 +116,8 @@ def _connect(settings: ClusterSettings, staged: str) -> None:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise SpecError(
-            f"cluster.address: Ray at {settings.address} cannot be used ({error}); if that cluster asks for a "
-            "token, set RAY_AUTH_MODE=token and the token it was started with; or use 'local'",
+            f"cluster.address: Ray at {settings.address} cannot be used ({error}); if that cluster asks for "
+            "a token, set RAY_AUTH_MODE=token and the token it was started with; or use 'local'",
             field="cluster.address",
         ) from error
     _set_up_ray_data()
