@@ -138,7 +138,8 @@ class _Run:
         prepared = prepare_model(keys, pictures, self.cluster, self.context)
         indexed = self._index(catalog)
         keys = dataclasses.replace(keys, style_keys=prepared.style_keys)
-        self.on_event(Event("phase", "loading the model and the style reference", 0, 0))
+        if prepared.pending:
+            self.on_event(Event("phase", "loading the model and the style reference", 0, 0))
         prepared.wait()
         job = plan_videos(self.settings, keys, indexed, ChunkStore(self.store), self.store)
         self._write_run_files(job, job_yaml)

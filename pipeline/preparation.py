@@ -37,6 +37,11 @@ class Prepared:
         """Keys in order of their stages."""
         return tuple(self.style_numbers[number] for number in sorted(self.style_numbers))
 
+    @property
+    def pending(self) -> bool:
+        """Whether anything is being made."""
+        return self._pending is not None
+
     def wait(self) -> None:
         """Raises SpecError (field ``model``) when the model cannot be used."""
         if self._pending is None:
