@@ -28,7 +28,6 @@ _PACKAGES = ("pipeline", "operators", "jobs")
 _LEDGER = "reelweave-attempts"
 _INIT_DEATHS = 3
 _ANSWER_SECONDS = 10.0
-_LOGGING = Path(__file__).with_name("ray_data_logging.yaml")
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,6 @@ def _is_local(settings: ClusterSettings) -> bool:
 
 
 def _connect(settings: ClusterSettings, staged: str) -> None:
-    if not os.environ.get("REELWEAVE_DEBUG"):
-        os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(_LOGGING))
     quiet = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
     os.environ.update(quiet)
     # Without a fixed workspace cuBLAS chooses kernels by what else is running.
@@ -144,6 +141,11 @@ def _set_up_ray_data() -> None:
     context.print_on_execution_start = False
     # An actor that is killed while it loads the model is replaced; the default gives the run up.
     context.max_consecutive_actor_init_deaths = _INIT_DEATHS
+    if not os.environ.get("REELWEAVE_DEBUG"):
+        # What it logs goes to its session's file; errors reach the user through us, once and in a sentence.
+        for handler in logging.getLogger("ray.data").handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setLevel(logging.CRITICAL + 1)
 
 
 def set_patience(seconds: float) -> None:
