@@ -22,8 +22,8 @@ class VideoRef:
 class UnitTask:
     """One anchors, knot or chunk task. ``ordinals`` are the frames it needs, absolute and ascending.
 
-    ``grid`` are the knots around them; ``gops`` the GOP sizes of a chunk; ``references`` are the chunk-store
-    keys of the anchors (first, or "" when none) and ``knot_keys`` those of knots by ordinal.
+    ``grid`` are the knots around them; ``gops`` the GOP sizes of a chunk. What it reads lies in the chunk
+    store under ``anchors_key`` ("" when none) and ``knot_keys`` (pairs of ordinal and key).
     """
 
     level: Level
@@ -61,10 +61,8 @@ class UnitTask:
 
 @dataclass(frozen=True)
 class VideoTask:
-    """Assembly of one video: segments of ``chunk_keys`` in order become ``output_rel``.
-
-    ``row`` carries the manifest facts known beforehand (see `pipeline.manifest.VideoRow`).
-    """
+    """Assembly of one video: segments of ``chunk_keys`` in order become ``output_rel``, a ``container``
+    file; its manifest row is committed under ``video_key``."""
 
     video: VideoRef
     video_key: str

@@ -116,7 +116,7 @@ class SharedAttention:
         finally:
             self._call = previous
 
-    def attend(self, layer: str, heads: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, layer: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of one layer under the current call; ``q``, ``k``, ``v`` [B, heads, L, d]."""
         call, key = self._call, (self.branch, layer)
         q_own, k_own = (pooled_moments(q), pooled_moments(k)) if self._needs_moments() else (None, None)
@@ -199,7 +199,7 @@ class SharedSelfAttnProcessor:
         q = attn.to_q(hidden_states).view(split).transpose(1, 2)
         k = attn.to_k(hidden_states).view(split).transpose(1, 2)
         v = attn.to_v(hidden_states).view(split).transpose(1, 2)
-        out = self.session.attend(self.layer, attn.heads, q, k, v)
+        out = self.session.attend(self.layer, q, k, v)
         out = out.transpose(1, 2).reshape(rows, -1, channels)
         return attn.to_out[1](attn.to_out[0](out))
 
