@@ -16,6 +16,7 @@ from jobs import plan as plan_command
 from jobs import report as report_command
 from jobs import run as run_command
 from jobs import status as status_command
+from jobs import train_embedded as train_embedded_command
 from jobs import verify as verify_command
 from jobs.bench import command as bench_command
 from jobs.console import INTERRUPTED, guarded, say
@@ -129,6 +130,67 @@ def bench(
 ) -> int:
     """Measure ratios against stated bounds on the bundled clip; keeps bench-out/NAME.json."""
     return bench_command.command(name, as_json, quick)
+
+
+class Part(StrEnum):
+    """Networks of the embedded model."""
+
+    vae = "vae"
+    unet = "unet"
+
+
+class Device(StrEnum):
+    """Where training computes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.command("train-embedded")
+@guarded
+def train_embedded(
+    pictures: Annotated[
+        Path, typer.Argument(metavar="PICTURES", help="Folder of RGB pictures.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The checkpoint to write.")] = Path("trained"),
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall time of the run, all parts together. Default: 150.")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Length per part instead of minutes: reproducible by seed.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start-from", metavar="DIR", help="Go on from this checkpoint.")
+    ] = None,
+    wake: Annotated[
+        bool, typer.Option("--wake", help="With --start-from: give self-attention new weights.")
+    ] = False,
+    part: Annotated[
+        list[Part] | None, typer.Option(help="Train this network only; may be repeated. Default: both.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.cpu,
+    bf16: Annotated[bool, typer.Option(help="Matrix work in bfloat16.")] = True,
+    pixels: Annotated[int, typer.Option(help="Pixels per batch.", min=32_768)] = 262_144,
+    threads: Annotated[int, typer.Option(help="CPU threads; their number changes bits.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of weights, crops and noise.", min=0)] = 0,
+    as_json: Json = False,
+) -> int:
+    """Train the embedded model from a folder of pictures. Stopped, it goes on from its last checkpoint."""
+    return train_embedded_command.command(
+        pictures,
+        out,
+        as_json,
+        minutes=150.0 if minutes is None and iterations is None else minutes,
+        iterations=iterations,
+        start=start,
+        wake=wake,
+        parts=tuple(str(p) for p in part) if part else ("vae", "unet"),
+        device=str(device),
+        bf16=bf16,
+        pixels=pixels,
+        threads=threads,
+        seed=seed,
+    )
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from jobs.spec_problems import spec_error
 from jobs.yaml_source import apply_override, dump_yaml, parse_yaml
 from pipeline.errors import SpecError
 from pipeline.settings import (
+    Autoencoder,
     ClusterSettings,
     ConsistencySettings,
     Container,
@@ -158,6 +159,7 @@ class JobSpec(Section):
     storage: StorageSpec = StorageSpec()
     model: Annotated[str, Field(min_length=1)] = JobSettings.model
     precision: Precision = JobSettings.precision
+    autoencoder: Autoencoder = JobSettings.autoencoder
     enhance: Annotated[tuple[Enhancement, ...], Field(strict=False)] = ()
     consistency: ConsistencySpec = ConsistencySpec()
     encode: EncodeSpec = EncodeSpec()
@@ -205,6 +207,7 @@ class JobSpec(Section):
             storage=StorageSettings(self.storage.endpoint_url, copy.deepcopy(self.storage.model_extra or {})),
             model=self.model,
             precision=self.precision,
+            autoencoder=self.autoencoder,
             enhance=tuple(item.to_dict() for item in self.enhance),
             consistency=ConsistencySettings(
                 sharing=c.sharing,  # type: ignore[arg-type]  # checked by ConsistencySpec

@@ -9,3 +9,7 @@ class ModelError(ValueError):
 
 class OperatorError(ValueError):
     """A degradation, solver or style spec is impossible; the message names the parameter."""
+
+
+class TrainingError(OperatorError):
+    """Training cannot start or go on; the message names the file, the folder or the setting."""

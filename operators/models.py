@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from operators.errors import ModelError
+from operators.klt import BlockKLT, load_klt
+from operators.model_card import verify_weights
 from operators.noise import keyed_normal
 from operators.solvers.base import Prediction
 
@@ -47,15 +49,16 @@ class LatentModel:
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | BlockKLT,
         unet: UNet2DConditionModel,
         scheduler: DDIMScheduler,
         text: TextEncoders | None,
         null_condition: Tensor | None,
         noise_gain: float | None,
     ) -> None:
-        self.vae, self.unet, self.text = vae.eval(), unet.eval(), text
-        vae.requires_grad_(False)
+        self.vae, self.unet, self.text = vae, unet.eval(), text
+        if isinstance(vae, AutoencoderKL):
+            vae.eval().requires_grad_(False)
         unet.requires_grad_(False)
         self.device, self.dtype = unet.device, unet.dtype
         self.alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
@@ -71,26 +74,24 @@ class LatentModel:
 
     @classmethod
     def from_pretrained(
-        cls, source: str, *, device: str = "cpu", precision: str = "auto"
+        cls, source: str, *, device: str = "cpu", precision: str = "auto", autoencoder: str = "vae"
     ) -> LatentModel:
         """Load ``"embedded"``, a diffusers directory or a hub id.
 
-        ``precision``: fp32, fp16, bf16, or auto (fp32 on CPU, bf16 on CUDA). Raises ModelError naming
-        the missing or unreadable file.
+        ``precision``: fp32, fp16, bf16, or auto (fp32 on CPU, bf16 on CUDA). ``autoencoder``: vae, or
+        analytic, the linear transform that the embedded VAE was distilled onto. Raises ModelError naming
+        the missing or unreadable file, or weights that are not those of the model card.
         """
         root = _locate(source)
         dtype = _dtype(precision, device)
-        vae_config = _read_json(root / "vae" / "config.json")
-        # fp16 overflows in autoencoders that ask for upcasting (SDXL); bf16 has the range.
-        upcast = vae_config.get("force_upcast", True) and dtype == torch.float16
-        vae_dtype = torch.float32 if upcast else dtype
-        vae = _load(AutoencoderKL, root, "vae", vae_dtype)
+        verify_weights(root)
+        vae = _load_autoencoder(root, autoencoder, dtype, device)
         unet = _load(UNet2DConditionModel, root, "unet", dtype)
         scheduler_config = _read_json(root / "scheduler" / "scheduler_config.json")
         scheduler = DDIMScheduler.from_config(scheduler_config)
         null_condition, noise_gain = _read_latent_facts(root / "latent.safetensors")
         return cls(
-            vae.to(device, memory_format=torch.channels_last),
+            vae,
             unet.to(device, memory_format=torch.channels_last),
             scheduler,
             TextEncoders.load(root, device, dtype),
@@ -101,6 +102,8 @@ class LatentModel:
     @property
     def vae_factor(self) -> int:
         """Pixels per latent cell along one side (4 or 8)."""
+        if isinstance(self.vae, BlockKLT):
+            return self.vae.block
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
@@ -131,11 +134,15 @@ class LatentModel:
     def encode(self, x: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in [-1, 1] to scaled float32 latents: the posterior mean, never a sample
         (a sample is noise in time)."""
+        if isinstance(self.vae, BlockKLT):
+            return self.vae.encode(x.float())
         mean = self.vae.encode(x.to(self.vae.dtype)).latent_dist.mode().float()
         return (mean - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents [B, C, h, w] to float32 pixels, unclipped."""
+        if isinstance(self.vae, BlockKLT):
+            return self.vae.decode(z.float())
         raw = z / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
         return self.vae.decode(raw.to(self.vae.dtype)).sample.float()
 
@@ -218,9 +225,7 @@ class BoundPrior:
         with self._branch("uncond"):
             uncond = self.model.prediction(z, t, self.model.network(z, t, self._uncond))
         w = self.guidance
-        return Prediction(
-            uncond.z0 + w * (cond.z0 - uncond.z0), uncond.eps + w * (cond.eps - uncond.eps)
-        )
+        return Prediction(uncond.z0 + w * (cond.z0 - uncond.z0), uncond.eps + w * (cond.eps - uncond.eps))
 
     @contextlib.contextmanager
     def _branch(self, name: str) -> Iterator[None]:
@@ -306,6 +311,20 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is missing: the model is not in the diffusers layout") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def _load_autoencoder(
+    root: Path, autoencoder: str, dtype: torch.dtype, device: str
+) -> AutoencoderKL | BlockKLT:
+    if autoencoder == "analytic":
+        return load_klt(root / "latent.safetensors").to(device)
+    if autoencoder != "vae":
+        raise ModelError(f"autoencoder {autoencoder!r} is unknown; use vae or analytic")
+    vae_config = _read_json(root / "vae" / "config.json")
+    # fp16 overflows in autoencoders that ask for upcasting (SDXL); bf16 has the range.
+    upcast = vae_config.get("force_upcast", True) and dtype == torch.float16
+    vae = _load(AutoencoderKL, root, "vae", torch.float32 if upcast else dtype)
+    return vae.to(device, memory_format=torch.channels_last)
 
 
 def _load(kind: Any, root: Path, folder: str, dtype: torch.dtype) -> Any:

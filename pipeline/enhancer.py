@@ -47,7 +47,10 @@ class Enhancer:
         _fix_numerics(config)
         try:
             self.model = LatentModel.from_pretrained(
-                config.model, device=config.device, precision=config.precision
+                config.model,
+                device=config.device,
+                precision=config.precision,
+                autoencoder=config.autoencoder,
             )
         except ModelError as error:
             raise SpecError(f"model: {error}", field="model") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.settings import ConsistencySettings, Precision
+from pipeline.settings import Autoencoder, ConsistencySettings, Precision
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class EnhancerConfig:
     consistency: ConsistencySettings
     seed: int
     torch_threads: int
+    autoencoder: Autoencoder = "vae"
     masks: Mapping[int, np.ndarray[Any, Any]] = field(default_factory=dict)
 
 

@@ -147,6 +147,7 @@ class JobKeys:
             "schema": SCHEMA,
             "model": self.model_digest,
             "precision": self.settings.precision,
+            "autoencoder": self.settings.autoencoder,
             "device": self.device,
             "threads": self.settings.torch_threads,
             "seed": self.settings.seed,

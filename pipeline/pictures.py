@@ -39,6 +39,7 @@ class Pictures:
         return EnhancerConfig(
             model=settings.model,
             precision=settings.precision,
+            autoencoder=settings.autoencoder,
             device=device,
             enhance=settings.enhance,
             consistency=settings.consistency,

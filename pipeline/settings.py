@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 Sharing = Literal["none", "chunk_first", "chunk_joint", "anchors", "knots_hard", "knots"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
+Autoencoder = Literal["vae", "analytic"]
 Container = Literal["auto", "mp4", "mkv", "mov", "webm"]
 
 
@@ -80,6 +81,7 @@ class JobSettings:
     storage: StorageSettings = StorageSettings()
     model: str = "embedded"
     precision: Precision = "auto"
+    autoencoder: Autoencoder = "vae"
     enhance: tuple[dict[str, Any], ...] = ()
     consistency: ConsistencySettings = ConsistencySettings()
     encode: EncodeSettings = EncodeSettings()
