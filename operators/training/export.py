@@ -32,7 +32,19 @@ def write_latent(root: Path, klt: BlockKLT, eigenvalues: Tensor, null_condition:
     # Whole or not at all: the next run begins by reading it.
     part = root / f"{LATENT_FILE}.part"
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, facts)
+    _sort_metadata(part)
     part.replace(root / LATENT_FILE)
+
+
+def _sort_metadata(path: Path) -> None:
+    """safetensors writes metadata in an order of chance; equal runs are to leave equal files."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
 
 
 def write_network(root: Path, part: str, network: AutoencoderKL | UNet2DConditionModel) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 MUON_RATE, MUON_MOMENTUM = 0.01, 0.95
+#: Self-attention learns at a multiple of the rate: it starts anew where the rest goes on.
+ATTENTION_RATE = 2.0
 ADAM_RATE, ADAM_BETAS = 1e-3, (0.9, 0.98)
 CLIP = 1.0
 #: First and last layers face data rather than features; embeddings of time are no matrices of features.
@@ -31,14 +33,20 @@ class HybridOptimizer:
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._views: list[tuple[nn.Parameter, nn.Parameter]] = []
+        groups: dict[float, list[nn.Parameter]] = {1.0: [], ATTENTION_RATE: []}
         rest: list[nn.Parameter] = []
         for name, weight in network.named_parameters():
             if weight.ndim >= 2 and not name.startswith(_ADAM_PREFIXES):
-                self._views.append((weight, nn.Parameter(weight.data.view(weight.shape[0], -1))))
+                view = nn.Parameter(weight.data.view(weight.shape[0], -1))
+                self._views.append((weight, view))
+                groups[ATTENTION_RATE if ".attn1." in name else 1.0].append(view)
             else:
                 rest.append(weight)
         self._muon = torch.optim.Muon(
-            [view for _, view in self._views], lr=MUON_RATE, momentum=MUON_MOMENTUM, weight_decay=0.0
+            [{"params": views, "multiple": multiple} for multiple, views in groups.items() if views],
+            lr=MUON_RATE,
+            momentum=MUON_MOMENTUM,
+            weight_decay=0.0,
         )
         self._adam = torch.optim.AdamW(rest, lr=ADAM_RATE, betas=ADAM_BETAS, weight_decay=0.0)
 
@@ -46,7 +54,7 @@ class HybridOptimizer:
         """Clip the gradients, take one step at ``rate`` times the full learning rates, forget them."""
         nn.utils.clip_grad_norm_(self._network.parameters(), CLIP)
         for group in self._muon.param_groups:
-            group["lr"] = MUON_RATE * rate
+            group["lr"] = MUON_RATE * group["multiple"] * rate
         for group in self._adam.param_groups:
             group["lr"] = ADAM_RATE * rate
         for weight, view in self._views:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ def train(
     facts: dict[str, Any] = {"pictures": len(pictures.training), "held_out": len(pictures.held_out)}
     facts["pictures_digest"] = pictures.digest
     curves: dict[str, list[Point]] = {}
+    _keep_other_parts(settings)
     for part in settings.parts:
         task = _task(part, settings, pictures, klt, condition, precision)
         budget = Budget(
@@ -93,6 +95,15 @@ def train(
         }
         export.write_card(settings.out, facts, {part: curves[part]})
     return curves
+
+
+def _keep_other_parts(settings: TrainingSettings) -> None:
+    """What is not trained comes from the start, so that ``out`` is a whole checkpoint."""
+    for part in PARTS:
+        if settings.start is None or part in settings.parts or (settings.out / part).exists():
+            continue
+        if (settings.start / part).is_dir():
+            shutil.copytree(settings.start / part, settings.out / part)
 
 
 def _check(settings: TrainingSettings) -> None:

@@ -18,6 +18,8 @@ NEAR = 16
 #: ... or, in one pair of this many, by up to FAR: style of the same picture rather than the same content.
 FAR = 64
 FAR_ONE_IN = 5
+#: One pair in this many is not displaced at all: what a still camera sees.
+STILL_ONE_IN = 5
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,14 @@ class Views:
 
 
 def draw_views(
-    pictures: Sequence[Picture], generator: torch.Generator, *, count: int, side: int, far: bool = True
+    pictures: Sequence[Picture], generator: torch.Generator, *, count: int, side: int, mixed: bool = True
 ) -> Views:
-    """``count`` pairs of square crops of ``side`` pixels; half of them mirrored."""
+    """``count`` pairs of square crops of ``side`` pixels, half of them mirrored; all within NEAR unless
+    ``mixed``."""
     frames, references, displacements = [], [], []
     for _ in range(count):
         level = _draw_level(pictures, generator, side)
-        reach = FAR if far and _integer(generator, FAR_ONE_IN) == 0 else NEAR
+        reach = _draw_reach(generator) if mixed else NEAR
         first = [_integer(generator, extent - side + 1) for extent in level.shape[1:]]
         second = [
             min(max(at + _integer(generator, 2 * reach + 1) - reach, 0), extent - side)
@@ -75,6 +78,12 @@ def _draw_level(pictures: Sequence[Picture], generator: torch.Generator, side: i
     # 2 : 2 : 1 over full, half and third size.
     weighted = [level for rank, level in enumerate(fitting) for _ in range(1 if rank == 2 else 2)]
     return weighted[_integer(generator, len(weighted))]
+
+
+def _draw_reach(generator: torch.Generator) -> int:
+    if _integer(generator, FAR_ONE_IN) == 0:
+        return FAR
+    return 0 if _integer(generator, STILL_ONE_IN) == 0 else NEAR
 
 
 def _integer(generator: torch.Generator, below: int) -> int:

@@ -1,4 +1,4 @@
-"""The analytic latent: an isometry on its span, fitted from known statistics, and what the checkpoint does."""
+"""The analytic latent: an isometry on its span, fitted from known statistics, what the checkpoint does."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_white_pixel_noise_becomes_white_latent_noise_of_the_stated_gain() -> No
     change = (klt.encode(x + noise) - klt.encode(x)).transpose(0, 1).flatten(1) / 0.1
     covariance = change @ change.T / change.shape[1]
     # 8192 samples: the standard error of an entry is at most sqrt(2 / 8192) = 1.6 % of the variance.
-    expected = klt.scale ** 2 * torch.eye(CHANNELS)
-    torch.testing.assert_close(covariance, expected, atol=0.07 * klt.scale ** 2, rtol=0)
+    expected = klt.scale**2 * torch.eye(CHANNELS)
+    torch.testing.assert_close(covariance, expected, atol=0.07 * klt.scale**2, rtol=0)
 
 
 def test_fitting_recovers_subspace_eigenvalues_mean_and_scale_of_known_blocks() -> None:

@@ -33,7 +33,12 @@ def checkpoint(published: Path, tmp_path: Path) -> Path:
 
 
 def test_facts_and_body_come_back_as_written(tmp_path: Path) -> None:
-    facts = {"name": "später", "sha256": {"a/b.safetensors": "0" * 64}, "note": "two\n---\nlines", "n": [1, 2]}
+    facts = {
+        "name": "später",
+        "sha256": {"a/b.safetensors": "0" * 64},
+        "note": "two\n---\nlines",
+        "n": [1, 2],
+    }
     body = "# Title\n\n---\n\nA rule in the body is no fence.\n"
     write_front_matter(tmp_path, facts, body)
     assert read_front_matter(tmp_path) == (facts, body)
@@ -135,7 +140,7 @@ def test_pickled_weights_are_refused_and_never_unpickled(checkpoint: Path, tmp_p
     shutil.copytree(pathlib.Path(save_tiny_sd(tmp_path / "plain")), checkpoint)
     (checkpoint / UNET).unlink()
     (checkpoint / UNET).with_suffix(".bin").write_bytes(trap)
-    with pytest.raises(ModelError, match="no safetensors weights.*pickle files are never loaded"):
+    with pytest.raises(ModelError, match=r"no safetensors weights.*pickle files are never loaded"):
         LatentModel.from_pretrained(str(checkpoint))
     with pytest.raises(TrainingError, match="cannot be started from"):
         new_prior(checkpoint, 0, wake=False)

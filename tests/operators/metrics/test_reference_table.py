@@ -40,9 +40,7 @@ def table(unet: UNet2DConditionModel, pairs: int, timesteps: Sequence[int]) -> l
 
 def test_an_estimate_that_reads_nothing_has_ratios_of_one_and_the_loss_of_its_noise() -> None:
     frames, references = latents(6, 1), latents(6, 2)
-    rows = reference_table(
-        lambda z, t: z / ALPHAS[t].sqrt(), SharedAttention(), ALPHAS, frames, references
-    )
+    rows = reference_table(lambda z, t: z / ALPHAS[t].sqrt(), SharedAttention(), ALPHAS, frames, references)
     assert tuple(row.timestep for row in rows) == TIMESTEPS
     for row in rows:
         assert row.own_ratio == row.foreign_ratio == 1.0

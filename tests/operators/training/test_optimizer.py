@@ -51,8 +51,9 @@ def test_a_step_changes_a_convolution_by_a_semi_orthogonal_matrix(name: str) -> 
     assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
     # The nearest semi-orthogonal matrix U V^T of the gradient U S V^T has the same singular vectors.
     u, _, vh = torch.linalg.svd(gradients[name].flatten(1), full_matrices=False)
-    torch.testing.assert_close(u.T @ change @ vh.T, torch.diag(values.flip(0)), atol=0.4, rtol=0)
-    assert float((change * (u @ vh)).sum()) > 0.75 * len(values)
+    aligned = u.T @ change @ vh.T
+    assert float(aligned.diag().min()) > 0.6
+    torch.testing.assert_close(aligned, aligned.diag().diag(), atol=0.05, rtol=0)
 
 
 def test_first_and_last_layers_norms_and_biases_take_the_step_of_adam() -> None:
