@@ -124,12 +124,17 @@ def clean(out: Out, endpoint_url: Endpoint = None) -> int:
 @app.command()
 @guarded
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="restoration or gops.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="restoration, gops or prior.", show_default=False)
+    ],
     as_json: Json = False,
     quick: Annotated[bool, typer.Option("--quick", help="Finish in two minutes.")] = False,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pictures and clips to measure on; for prior.")
+    ] = None,
 ) -> int:
     """Measure ratios against stated bounds on the bundled clip; keeps bench-out/NAME.json."""
-    return bench_command.command(name, as_json, quick)
+    return bench_command.command(name, as_json, quick, pictures)
 
 
 class Part(StrEnum):
@@ -165,6 +170,9 @@ def train_embedded(
     wake: Annotated[
         bool, typer.Option("--wake", help="With --start-from: give self-attention new weights.")
     ] = False,
+    rate: Annotated[
+        float, typer.Option(help="Multiple of the learning rates; below 1 to go on gently.")
+    ] = 1.0,
     part: Annotated[
         list[Part] | None, typer.Option(help="Train this network only; may be repeated. Default: both.")
     ] = None,
@@ -184,6 +192,7 @@ def train_embedded(
         iterations=iterations,
         start=start,
         wake=wake,
+        rate=rate,
         parts=tuple(str(p) for p in part) if part else ("vae", "unet"),
         device=str(device),
         bf16=bf16,

@@ -8,7 +8,7 @@ pixels. It is the training target of the autoencoder, the oracle of its tests, a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,17 +16,20 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from operators.complement import LatentComplement
 from operators.errors import ModelError
 
 
 @dataclass(frozen=True)
 class BlockKLT:
     """``basis`` [D, C] float32: the C leading components as columns over D = 3 b b values of a block in the
-    order (channel, row, column); ``mean`` [D] of blocks in [-1, 1]; ``scale`` of the latent."""
+    order (channel, row, column); ``mean`` [D] of blocks in [-1, 1]; ``scale`` of the latent;
+    ``complement``: the other components, where they are known."""
 
     basis: Tensor
     mean: Tensor
     scale: float
+    complement: LatentComplement | None = None
 
     @property
     def block(self) -> int:
@@ -45,7 +48,8 @@ class BlockKLT:
 
     def to(self, device: str | torch.device) -> BlockKLT:
         """The same transform on ``device``."""
-        return replace(self, basis=self.basis.to(device), mean=self.mean.to(device))
+        rest = None if self.complement is None else self.complement.to(device)
+        return BlockKLT(self.basis.to(device), self.mean.to(device), self.scale, rest)
 
 
 def fit_klt(pictures: Iterable[Tensor], *, block: int, channels: int) -> tuple[BlockKLT, Tensor]:
@@ -64,20 +68,31 @@ def fit_klt(pictures: Iterable[Tensor], *, block: int, channels: int) -> tuple[B
     values, vectors = torch.linalg.eigh(square / count - torch.outer(mean, mean))
     values, vectors = values.flip(0), vectors.flip(1)
     signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-    basis = (vectors * signs)[:, :channels]
+    basis, values = (vectors * signs).float(), values.float()
     scale = float(values[:channels].mean().rsqrt())
-    return BlockKLT(basis.float().contiguous(), mean.float(), scale), values.float()
+    rest = _rest(basis, values, channels)
+    return BlockKLT(basis[:, :channels].contiguous(), mean.float(), scale, rest), values
 
 
 def load_klt(path: Path) -> BlockKLT:
-    """The transform of a checkpoint's ``latent.safetensors`` (``basis`` [D, D] or [D, C], ``mean`` [D];
-    metadata ``scale``, ``channels``). Raises ModelError when the file is missing or damaged."""
+    """The transform of a checkpoint's ``latent.safetensors``: ``basis`` [D, D] or [D, C], ``mean`` and
+    ``eigenvalues`` [D]; metadata ``scale`` and ``channels``. Raises ModelError when the file is missing or
+    damaged."""
     try:
         with safe_open(path, "pt") as handle:
             facts = handle.metadata() or {}
-            basis = handle.get_tensor("basis").float()[:, : int(facts["channels"])]
-            return BlockKLT(basis.contiguous(), handle.get_tensor("mean").float(), float(facts["scale"]))
+            channels, basis = int(facts["channels"]), handle.get_tensor("basis").float()
+            rest = _rest(basis, handle.get_tensor("eigenvalues").float(), channels)
+            mean = handle.get_tensor("mean").float()
+            return BlockKLT(basis[:, :channels].contiguous(), mean, float(facts["scale"]), rest)
     except FileNotFoundError:
         raise ModelError(f"{path} is missing: this checkpoint has no analytic latent") from None
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def _rest(basis: Tensor, eigenvalues: Tensor, channels: int) -> LatentComplement | None:
+    if basis.shape[1] <= channels:
+        return None
+    variances = eigenvalues[channels : basis.shape[1]].clamp_min(1e-6)
+    return LatentComplement(basis[:, channels:].contiguous(), variances)

@@ -20,6 +20,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from operators.complement import LatentComplement
 from operators.errors import ModelError
 from operators.klt import BlockKLT, load_klt
 from operators.model_card import verify_weights
@@ -38,6 +39,16 @@ class Conditioning:
     pooled: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class LatentFacts:
+    """What is known of a latent beyond its autoencoder: ``null_condition`` [1, L, D], ``noise_gain`` (see
+    `LatentModel.noise_gain`), and the components that it leaves out."""
+
+    null_condition: Tensor | None = None
+    noise_gain: float | None = None
+    complement: LatentComplement | None = None
+
+
 class BranchListener(Protocol):
     """Is told which guidance branch ("cond" or "uncond") the next network call belongs to."""
 
@@ -53,8 +64,7 @@ class LatentModel:
         unet: UNet2DConditionModel,
         scheduler: DDIMScheduler,
         text: TextEncoders | None,
-        null_condition: Tensor | None,
-        noise_gain: float | None,
+        latent: LatentFacts,
     ) -> None:
         self.vae, self.unet, self.text = vae, unet.eval(), text
         if isinstance(vae, AutoencoderKL):
@@ -69,8 +79,9 @@ class LatentModel:
                 f"prediction type {self.prediction_type!r} is not supported; "
                 "use an epsilon, v_prediction or sample checkpoint"
             )
-        self._null_condition = null_condition
-        self._noise_gain = noise_gain
+        self._null_condition = latent.null_condition
+        self._noise_gain = latent.noise_gain
+        self.complement = latent.complement
 
     @classmethod
     def from_pretrained(
@@ -89,14 +100,13 @@ class LatentModel:
         unet = _load(UNet2DConditionModel, root, "unet", dtype)
         scheduler_config = _read_json(root / "scheduler" / "scheduler_config.json")
         scheduler = DDIMScheduler.from_config(scheduler_config)
-        null_condition, noise_gain = _read_latent_facts(root / "latent.safetensors")
+        latent = _read_latent_facts(root / "latent.safetensors", device, dtype)
         return cls(
             vae,
             unet.to(device, memory_format=torch.channels_last),
             scheduler,
             TextEncoders.load(root, device, dtype),
-            None if null_condition is None else null_condition.to(device, dtype),
-            noise_gain,
+            latent,
         )
 
     @property
@@ -205,6 +215,7 @@ class BoundPrior:
         self.alphas_cumprod = model.alphas_cumprod
         self.final_alpha_cumprod = model.final_alpha_cumprod
         self.noise_gain = model.noise_gain
+        self.complement = model.complement
         self._cond = model.condition(prompt)
         self._uncond = model.condition("") if guidance != 1.0 else None
 
@@ -349,13 +360,14 @@ def _load(kind: Any, root: Path, folder: str, dtype: torch.dtype) -> Any:
         raise ModelError(f"{root / folder} cannot be loaded: {error}") from error
 
 
-def _read_latent_facts(path: Path) -> tuple[Tensor | None, float | None]:
-    """Null condition and analytic noise gain of checkpoints that carry ``latent.safetensors``."""
+def _read_latent_facts(path: Path, device: str, dtype: torch.dtype) -> LatentFacts:
+    """The facts of checkpoints that carry ``latent.safetensors``; none for the others."""
     if not path.exists():
-        return None, None
+        return LatentFacts()
+    klt = load_klt(path).to(device)
     try:
         with safe_open(path, "pt") as handle:
-            facts = handle.metadata() or {}
-            return handle.get_tensor("null_condition"), float(facts["scale"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+            condition = handle.get_tensor("null_condition").to(device, dtype)
+    except SafetensorError as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+    return LatentFacts(condition, klt.scale, klt.complement)

@@ -123,4 +123,3 @@ def _enlarge(y: Picture, scale: int, method: int) -> Picture:
 
 def _unit(codes: Mask) -> Picture:
     return codes.astype(np.float32) / np.float32(255.0)
-

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from jobs.bench import gops, restoration
+from jobs.bench import gops, prior, restoration
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
 
 BENCHMARKS: dict[str, Callable[[bool], BenchResult]] = {"gops": gops.run, "restoration": restoration.run}
+#: Benchmarks of a folder of pictures, given by --pictures.
+OF_PICTURES: dict[str, Callable[..., BenchResult]] = {"prior": prior.run}
 KEPT = Path("bench-out")
 
 
-def command(name: str, as_json: bool, quick: bool) -> int:
-    """Exit code 1 when a target does not hold. Raises SpecError for an unknown name."""
+def command(name: str, as_json: bool, quick: bool, pictures: Path | None = None) -> int:
+    """Exit code 1 when a target does not hold. Raises SpecError for an unknown name, and for ``pictures``
+    where they are missing or not asked for."""
     from pipeline.job_keys import package_versions
 
-    if name not in BENCHMARKS:
-        known = ", ".join(sorted(BENCHMARKS))
-        raise SpecError(f"NAME: {name!r} is no benchmark; use one of {known}", field="NAME")
+    measure = _benchmark(name, pictures)
     with quiet_stdout():
-        result = BENCHMARKS[name](quick)
-    facts = result.to_json(f"reelweave bench {name}{' --quick' if quick else ''}", package_versions())
+        result = measure(quick)
+    options = f"{' --quick' if quick else ''}{f' --pictures {pictures}' if pictures else ''}"
+    facts = result.to_json(f"reelweave bench {name}{options}", package_versions())
     KEPT.mkdir(exist_ok=True)
     (KEPT / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
     if as_json:
@@ -37,17 +40,39 @@ def command(name: str, as_json: bool, quick: bool) -> int:
     return FAILED if missed else DONE
 
 
+def _benchmark(name: str, pictures: Path | None) -> Callable[[bool], BenchResult]:
+    """What measures ``name``, given whether to be quick."""
+    if name in OF_PICTURES:
+        if pictures is None:
+            raise SpecError(
+                f"--pictures: bench {name} needs a folder of pictures; give --pictures DIR",
+                field="--pictures",
+            )
+        return partial(OF_PICTURES[name], pictures=pictures)
+    if name not in BENCHMARKS:
+        known = ", ".join(sorted({*BENCHMARKS, *OF_PICTURES}))
+        raise SpecError(f"NAME: {name!r} is no benchmark; use one of {known}", field="NAME")
+    if pictures is not None:
+        takers = ", ".join(sorted(OF_PICTURES))
+        raise SpecError(
+            f"--pictures: bench {name} measures the bundled clip; leave it out, it is for {takers}",
+            field="--pictures",
+        )
+    return BENCHMARKS[name]
+
+
 def _print_table(result: BenchResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=result.name)
-    for column in result.rows[0]:
-        table.add_column(column)
-    for row in result.rows:
-        table.add_row(*(str(value) for value in row.values()))
     console = Console()
-    console.print(table)
+    for title, rows in {result.name: result.rows, **result.tables}.items():
+        table = Table(title=title)
+        for column in rows[0]:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*("" if value is None else str(value) for value in row.values()))
+        console.print(table)
     for target in result.targets:
         answer = "yes" if target.holds else "NO"
         console.print(f"{target.name}: {target.value} (at least {target.bound}: {answer})")

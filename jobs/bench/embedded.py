@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.bench.baselines import Picture
+from jobs.bench.baselines import Mask, Picture
 from jobs.bench.samples import Sample
 
 Pictures = NDArray[np.float32]
@@ -63,6 +63,13 @@ class Embedded:
             for i in range(len(method.timesteps)):
                 state = method.step(i, state, self._prior)
             return _from_signed(method.finish(state, self._prior))
+
+    def start_in_holes(self, measured: Pictures, keep: Mask) -> Pictures:
+        """Where restoring a hole begins: what it is worth before the model has seen it."""
+        from operators.degradations.inpainting import Inpainting
+        from operators.solvers.dpir import starting_picture
+
+        return _from_signed(starting_picture(Inpainting(keep), _to_signed(measured)))
 
     def seconds_per_evaluation(self, side: int) -> float:
         """Median wall time of one network evaluation of one picture of ``side`` pixels."""

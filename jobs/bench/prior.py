@@ -23,8 +23,9 @@ from jobs.bench.tasks import (
     ROUND_TRIP,
     SIGMAS,
     Scores,
+    better_denoising,
     measure,
-    with_default_denoising,
+    with_denoising,
 )
 from jobs.console import say
 from pipeline.errors import SpecError
@@ -55,7 +56,9 @@ class _Group:
 
     def mean(self, task: str, method: str, names: set[str] | None = None) -> Score:
         """Mean over the samples ``names``, all by default."""
-        return mean_score([s[task, method] for name, s in self.scores.items() if names is None or name in names])
+        return mean_score(
+            [s[task, method] for name, s in self.scores.items() if names is None or name in names]
+        )
 
     def rival(self, task: str) -> str:
         """The classical method with the highest mean PSNR among those that the task's bar is about."""
@@ -76,20 +79,23 @@ def run(quick: bool, pictures: Path) -> BenchResult:
     large = [square for sample in samples if (square := sample.square(LARGE)) is not None]
     paired = [sample for sample in samples if min(sample.frames.shape[1:3]) >= PAIR_SIDE]
     if not small:
-        raise SpecError(f"--pictures: none below {pictures} holds {SMALL} x {SMALL} pixels", field="--pictures")
+        raise SpecError(
+            f"--pictures: none below {pictures} holds {SMALL} x {SMALL} pixels", field="--pictures"
+        )
     with _one_thread():
         model = Embedded()
         seconds = model.seconds_per_evaluation(SMALL)
-        if quick:
-            groups = [_measured(SMALL, evenly(small, QUICK_SAMPLES), model)]
-        else:
-            groups = [_measured(SMALL, small, model)]
-            groups += [_measured(LARGE, large, model)] if large else []
+        sizes = {SMALL: evenly(small, QUICK_SAMPLES)} if quick else {SMALL: small, LARGE: large}
+        groups = _with_one_denoising(
+            [_measured(side, of_size, model) for side, of_size in sizes.items() if of_size]
+        )
         say("reference table")
         references = model.reference_rows(paired, QUICK_PAIRS if quick else PAIRS)
     rows = [row for group in groups for row in _rows(group)]
     targets = [*_quality_targets(groups), *_reference_targets(references)]
-    targets.append(Target(f"{SECONDS} s over the seconds of one evaluation", round(SECONDS / seconds, 3), 1.0))
+    targets.append(
+        Target(f"{SECONDS} s over the seconds of one evaluation", round(SECONDS / seconds, 3), 1.0)
+    )
     return BenchResult("prior", tuple(rows), tuple(targets), {"references": tuple(references)})
 
 
@@ -98,9 +104,17 @@ def _measured(side: int, squares: list[Sample], model: Embedded) -> _Group:
     for i, square in enumerate(squares, start=1):
         say(f"{side} px, {i} of {len(squares)}: {square.name}")
         scores[square.name] = measure(square, model)
-    steps, scores = with_default_denoising(scores)
-    say(f"{side} px: denoising is reported with {steps} step(s)")
     return _Group(side, scores)
+
+
+def _with_one_denoising(groups: list[_Group]) -> list[_Group]:
+    """One fixed number of denoising steps for every sample, size and noise level."""
+    steps = better_denoising(groups[0].scores.values())
+    say(f"of the denoisings that of {steps} step(s) counts")
+    return [
+        _Group(group.side, {name: with_denoising(s, steps) for name, s in group.scores.items()})
+        for group in groups
+    ]
 
 
 def _rows(group: _Group) -> list[dict[str, Any]]:
@@ -115,7 +129,8 @@ def _rows(group: _Group) -> list[dict[str, Any]]:
         rows.append(_row(group.side, task, f"{OURS} minus {rival}", gains))
     if not has_bm3d():
         rows += [
-            _row(group.side, f"denoise {sigma}", "BM3D: package bm3d is not installed", []) for sigma in SIGMAS
+            _row(group.side, f"denoise {sigma}", "BM3D: package bm3d is not installed", [])
+            for sigma in SIGMAS
         ]
     order = [ROUND_TRIP, *RIVALS]
     return sorted(rows, key=lambda row: order.index(row["task"]))
@@ -161,7 +176,11 @@ def _reference_targets(references: list[dict[str, Any]]) -> list[Target]:
     row = next(r for r in references if r["layers"] == "all" and r["t"] == REFERENCE_TIMESTEP)
     where = f"t={REFERENCE_TIMESTEP}, all layers"
     return [
-        Target(f"loss without a reference over with the own, {where}", round(1 / row["own/none"], 3), NONE_OVER_OWN),
+        Target(
+            f"loss without a reference over with the own, {where}",
+            round(1 / row["own/none"], 3),
+            NONE_OVER_OWN,
+        ),
         Target(f"loss with a foreign reference over the own, {where}", row["foreign/own"], FOREIGN_OVER_OWN),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -24,11 +24,13 @@ class Target:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Rows of one kind (equal keys) and targets derived from them."""
+    """Rows of one kind (equal keys) and targets derived from them; ``tables`` holds further rows, of one
+    kind each, by name."""
 
     name: str
     rows: tuple[dict[str, Any], ...]
     targets: tuple[Target, ...]
+    tables: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
 
     def to_json(self, command: str, versions: dict[str, str]) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -36,6 +38,7 @@ class BenchResult:
             "name": self.name,
             "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
             "rows": list(self.rows),
+            "tables": {name: list(rows) for name, rows in self.tables.items()},
             "targets": [
                 {"name": t.name, "value": t.value, "bound": t.bound, "holds": t.holds} for t in self.targets
             ],

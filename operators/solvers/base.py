@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from operators.complement import LatentComplement
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -32,11 +34,13 @@ class LatentPrior(Protocol):
     ``final_alpha_cumprod``: the alpha-bar after the last step.
     ``noise_gain``: latent standard deviation caused by white pixel noise of unit standard
     deviation on the [-1, 1] range (2 * gain on [0, 1]).
+    ``complement``: the components of pictures that the latent leaves out, where they are known.
     """
 
     alphas_cumprod: Tensor
     final_alpha_cumprod: Tensor
     noise_gain: float
+    complement: LatentComplement | None
 
     def encode(self, x: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in [-1, 1] to scaled latents (posterior mean)."""

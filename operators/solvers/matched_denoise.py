@@ -16,10 +16,12 @@ class MatchedDenoise:
 
     sqrt(ab) E(y) is distributed as the prior's z_t given x when n is white and E is orthonormal on
     the latent's subspace, so no noise is added. One step returns the Tweedie mean E[x | y], which
-    is what PSNR asks for; further steps follow the probability flow and keep more texture.
+    is what PSNR asks for; further steps follow the probability flow and keep more texture. What the
+    latent leaves out is filtered apart where the prior knows it, at noise ``sigma`` on [-1, 1].
     """
 
     timesteps: tuple[int, ...]
+    sigma: float = 0.0
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> State:
         return State(z=prior.alphas_cumprod[self.timesteps[0]].sqrt() * prior.encode(y), y=y)
@@ -31,4 +33,7 @@ class MatchedDenoise:
         return State(z=ddim_step(prediction, next_alpha(prior, self.timesteps, i)), y=state.y)
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
-        return prior.decode(state.z)
+        estimate = prior.decode(state.z)
+        if prior.complement is None or self.sigma <= 0.0:
+            return estimate
+        return prior.complement.denoise(state.y, estimate, self.sigma)

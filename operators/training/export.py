@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,8 +22,9 @@ LATENT_FILE = "latent.safetensors"
 
 def write_latent(root: Path, klt: BlockKLT, eigenvalues: Tensor, null_condition: Tensor) -> None:
     """``latent.safetensors``: the analytic latent and the null condition [1, L, D]."""
+    rest = klt.complement
     tensors = {
-        "basis": klt.basis,
+        "basis": klt.basis if rest is None else torch.cat([klt.basis, rest.basis], 1),
         "mean": klt.mean,
         "eigenvalues": eigenvalues,
         "null_condition": null_condition.float(),

@@ -36,12 +36,13 @@ class Task(Protocol):
 @dataclass(frozen=True)
 class Budget:
     """How long one task trains: ``iterations``, or ``seconds`` of the clock; and how often it reports and
-    saves, in seconds."""
+    saves, in seconds. ``rate`` multiplies the learning rates."""
 
     iterations: int | None
     seconds: float | None
     report_every: float
     save_every: float
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class _Run:
         self.task.network.train()
         loss = self.task.loss(self.iteration)
         loss.backward()
-        self.optimizer.step(self.schedule.rate(self.iteration))
+        self.optimizer.step(self.budget.rate * self.schedule.rate(self.iteration))
         self.iteration += 1
         # A young average would otherwise remember the start.
         decay = min(EMA_DECAY, self.iteration / (self.iteration + 10))

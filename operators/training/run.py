@@ -34,8 +34,9 @@ class TrainingSettings:
     """``pictures``: folder; ``out``: the checkpoint to write; ``start``: a checkpoint to go on from, or None
     to begin with fresh weights. The length is ``iterations`` per part, or ``minutes`` for all parts.
 
-    ``pixels``: pixels per batch; ``wake``: new self-attention for a started prior; ``threads`` are fixed,
-    since their number changes the last bits.
+    ``pixels``: pixels per batch; ``wake``: new self-attention for a started prior; ``rate``
+    multiplies the learning rates, below 1 to go on gently from trained weights; ``threads`` are fixed, since
+    their number changes the last bits.
     """
 
     pictures: Path
@@ -50,6 +51,7 @@ class TrainingSettings:
     threads: int = 1
     pixels: int = 262_144
     wake: bool = False
+    rate: float = 1.0
     report_every: float = 240.0
     save_every: float = 120.0
 
@@ -79,6 +81,7 @@ def train(
             None if settings.minutes is None else 60.0 * settings.minutes * _share(part, settings.parts),
             settings.report_every,
             settings.save_every,
+            settings.rate,
         )
         average, curves[part] = fit(task, budget, settings.out / WORK, clock, report)
         export.write_network(settings.out, part, average.cpu())
@@ -87,6 +90,7 @@ def train(
             "seconds": round(curves[part][-1].seconds),
             "start": None if settings.start is None else str(settings.start),
             "wake": settings.wake,
+            "rate": settings.rate,
             "seed": settings.seed,
             "pixels": settings.pixels,
             "device": settings.device,
@@ -118,6 +122,8 @@ def _check(settings: TrainingSettings) -> None:
         raise TrainingError("--minutes must be above 0")
     if settings.wake and settings.start is None:
         raise TrainingError("--wake needs --start-from: fresh weights are awake already")
+    if not 0 < settings.rate <= 10:
+        raise TrainingError("--rate must be above 0 and at most 10")
     if settings.device.startswith("cuda") and not torch.cuda.is_available():
         raise TrainingError("--device cuda: torch sees no CUDA device here; use --device cpu")
     if settings.out.exists() and not settings.out.is_dir():
@@ -180,8 +186,8 @@ def _task(
 def _origin(settings: TrainingSettings, part: str) -> str:
     """Identifies the weights and the latent that ``part`` begins with."""
     if settings.start is None:
-        return "fresh"
+        return f"fresh {settings.rate}"
     files = {
         f: d for f, d in weight_digests(settings.start).items() if f.startswith((part, export.LATENT_FILE))
     }
-    return hashlib.sha256(repr((sorted(files.items()), settings.wake)).encode()).hexdigest()
+    return hashlib.sha256(repr((sorted(files.items()), settings.wake, settings.rate)).encode()).hexdigest()

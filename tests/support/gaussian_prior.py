@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from operators.complement import LatentComplement
 from operators.degradations.base import ForwardOperator
 from operators.solvers.base import Prediction
 
@@ -35,6 +36,7 @@ class GaussianPrior:
     rotation: Tensor
     alphas_cumprod: Tensor = field(default_factory=stable_diffusion_alphas)
     noise_gain: float = 1.0
+    complement: LatentComplement | None = None
 
     @property
     def final_alpha_cumprod(self) -> Tensor:

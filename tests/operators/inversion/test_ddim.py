@@ -17,6 +17,7 @@ class LinearPrior:
         self.alphas_cumprod = (1 - betas).cumprod(0)
         self.final_alpha_cumprod = self.alphas_cumprod[0]
         self.noise_gain = 1.0
+        self.complement = None
         self.variance = variance
 
     def predict(self, z: torch.Tensor, t: int) -> Prediction:

@@ -28,6 +28,7 @@ class GoldenPrior:
     tokens: tuple[Tensor, Tensor]
     guidance: float
     noise_gain: float = 1.0
+    complement: None = None
 
     @property
     def final_alpha_cumprod(self) -> Tensor:
