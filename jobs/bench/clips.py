@@ -25,7 +25,7 @@ def first_frames(path: Path, count: int) -> NDArray[np.uint8]:
         with av.open(str(path)) as container:
             frames = [f.to_ndarray(format="rgb24") for f in islice(container.decode(video=0), count)]
     except (av.FFmpegError, IndexError, OSError) as error:
-        raise SpecError(f"--pictures: {path} cannot be read as a video: {error}", field="pictures") from error
+        raise SpecError(f"--pictures: {path} is no readable video: {error}", field="--pictures") from error
     if not frames:
-        raise SpecError(f"--pictures: {path} holds no frames", field="pictures")
+        raise SpecError(f"--pictures: {path} holds no frames", field="--pictures")
     return np.stack(frames)

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from jobs.bench import gops, prior, restoration
+from jobs.bench import gops, prior, restoration, sharing
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
 
 BENCHMARKS: dict[str, Callable[[bool], BenchResult]] = {"gops": gops.run, "restoration": restoration.run}
-#: Benchmarks of a folder of pictures, given by --pictures.
-OF_PICTURES: dict[str, Callable[..., BenchResult]] = {"prior": prior.run}
+#: Benchmarks of a folder, given by --pictures; the second kind takes the bundled clip without one.
+OF_PICTURES: dict[str, Callable[..., BenchResult]] = {"prior": prior.run, "sharing": sharing.run}
+OWN_PICTURES = {"sharing"}
 KEPT = Path("bench-out")
 
 
@@ -43,7 +44,7 @@ def command(name: str, as_json: bool, quick: bool, pictures: Path | None = None)
 def _benchmark(name: str, pictures: Path | None) -> Callable[[bool], BenchResult]:
     """What measures ``name``, given whether to be quick."""
     if name in OF_PICTURES:
-        if pictures is None:
+        if pictures is None and name not in OWN_PICTURES:
             raise SpecError(
                 f"--pictures: bench {name} needs a folder of pictures; give --pictures DIR",
                 field="--pictures",

@@ -7,6 +7,7 @@ trained to. Flicker is the warp error in excess of the source's own, along the s
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,6 +21,7 @@ from jobs.bench.clips import clips_below, first_frames
 from jobs.bench.result import BenchResult, Target
 from jobs.console import say
 from jobs.demo.demo import TRUTH
+from pipeline.errors import SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,14 +40,13 @@ VISIBLE_CODES = 1.0
 def run(quick: bool, pictures: Path | None = None) -> BenchResult:
     """All clips below ``pictures`` (the bundled clip without it); ``quick`` takes 17 frames."""
     clips = [TRUTH] if pictures is None else clips_below(pictures)
+    if not clips:
+        raise SpecError(f"--pictures: no clip below {pictures}", field="--pictures")
     rows: list[dict[str, Any]] = []
     targets: list[Target] = []
     for clip in clips:
         source = _centre(first_frames(clip, INTERVAL * 2 + 1 if quick else FRAMES), SIDE)
-        videos = {}
-        for policy in POLICIES:
-            say(f"{clip.name}: {policy}")
-            videos[policy] = _Sharer(source).render(policy)
+        videos = _render_all(clip.name, source)
         measured = _measure(clip.stem, source, videos)
         rows += measured
         nearest = min(_codes(videos[a], videos[b]) for a, b in combinations(POLICIES, 2))
@@ -56,6 +57,15 @@ def run(quick: bool, pictures: Path | None = None) -> BenchResult:
             Target(f"{clip.stem}: flicker of independent frames over knots", round(calmer, 3), 1.1),
         ]
     return BenchResult("sharing", tuple(rows), tuple(targets))
+
+
+def _render_all(name: str, source: Frames) -> dict[str, Frames]:
+    videos = {}
+    with contextlib.closing(_Sharer(source)) as sharer:
+        for policy in POLICIES:
+            say(f"{name}: {policy}")
+            videos[policy] = sharer.render(policy)
+    return videos
 
 
 @dataclass(frozen=True)
@@ -80,8 +90,8 @@ class _Sharer:
 
         torch.set_num_threads(1)
         self.model = LatentModel.from_pretrained("embedded", precision="fp32")
-        self._installed = install(self.model.unet)
-        self.session = self._installed.__enter__()
+        self._resources = contextlib.ExitStack()
+        self.session = self._resources.enter_context(install(self.model.unet))
         self.prior = BoundPrior(self.model, listener=self.session)
         with torch.no_grad():
             self.z0 = torch.cat([self.prior.encode(to_tensor(frame[None])) for frame in source])
@@ -98,6 +108,10 @@ class _Sharer:
             for i in range(len(source))
         ]
         self.count = len(source)
+
+    def close(self) -> None:
+        """Give the network its own attention back."""
+        self._resources.close()
 
     def render(self, policy: str) -> Frames:
         """The clip under one policy, uint8 [N, H, W, 3]."""
