@@ -20,6 +20,7 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/reelweave bench restoration
 	$(BIN)/reelweave bench gops
+	$(BIN)/reelweave bench sharing
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

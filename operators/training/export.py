@@ -52,6 +52,11 @@ def _sort_metadata(path: Path) -> None:
 def write_network(root: Path, part: str, network: AutoencoderKL | UNet2DConditionModel) -> None:
     """``root``/part in fp16, and the scheduler beside it."""
     network.half().save_pretrained(root / part, safe_serialization=True)
+    # diffusers notes the folder that training began from, which is nobody else's.
+    config = root / part / "config.json"
+    facts = json.loads(config.read_text())
+    facts.pop("_name_or_path", None)
+    config.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
     scheduler().save_config(root / "scheduler")
 
 

@@ -83,7 +83,8 @@ def train(
             settings.save_every,
             settings.rate,
         )
-        average, curves[part] = fit(task, budget, settings.out / WORK, clock, report)
+        with precision.deterministic():
+            average, curves[part] = fit(task, budget, settings.out / WORK, clock, report)
         export.write_network(settings.out, part, average.cpu())
         facts[part] = {
             "iterations": curves[part][-1].iteration,

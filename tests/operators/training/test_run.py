@@ -190,6 +190,7 @@ def test_a_run_from_a_checkpoint_keeps_its_latent_and_its_untouched_layers(
     facts = read_front_matter(tmp_path / "out")[0]["training"]["unet"]
     assert (facts["start"], facts["wake"]) == (str(start), True)
     assert (tmp_path / "out" / VAE).read_bytes() == (start / VAE).read_bytes()
+    assert str(start) not in (tmp_path / "out" / UNET).with_name("config.json").read_text()
 
 
 def refused(chosen: TrainingSettings, *texts: str | Path) -> None:
