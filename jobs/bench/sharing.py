@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 Frames = NDArray[np.uint8]
 
-FRAMES, SIDE, INTERVAL, ANCHORS = 32, 128, 8, 4
+FRAMES, SIDE, INTERVAL, ANCHORS = 33, 128, 8, 2
 NOISE_LEVEL, STEPS, RHO = 500, 6, 0.8
 POLICIES = ("independent", "chunk_first", "chunk_joint", "anchors", "knots_hard", "knots")
-#: Two videos that differ by less than this many codes on average look the same.
-VISIBLE_CODES = 1.0
+#: Mean difference in codes between two videos that count as visibly different; hard and hat weights differ
+#: only in the frames between knots.
+VISIBLE_CODES, VISIBLE_CODES_OF_HATS = 1.0, 0.25
 
 
 def run(quick: bool, pictures: Path | None = None) -> BenchResult:
@@ -49,11 +50,13 @@ def run(quick: bool, pictures: Path | None = None) -> BenchResult:
         videos = _render_all(clip.name, source)
         measured = _measure(clip.stem, source, videos)
         rows += measured
-        nearest = min(_codes(videos[a], videos[b]) for a, b in combinations(POLICIES, 2))
+        apart = {frozenset(p): _codes(videos[p[0]], videos[p[1]]) for p in combinations(POLICIES, 2)}
+        of_hats = apart.pop(frozenset(("knots", "knots_hard")))
         by_name = {row["policy"]: row for row in measured}
         calmer = by_name["independent"]["excess_x1e3"] / max(by_name["knots"]["excess_x1e3"], 1e-9)
         targets += [
-            Target(f"{clip.stem}: codes between the most alike policies", round(nearest, 2), VISIBLE_CODES),
+            Target(f"{clip.stem}: codes between policies", round(min(apart.values()), 2), VISIBLE_CODES),
+            Target(f"{clip.stem}: codes from hard to hat weights", round(of_hats, 2), VISIBLE_CODES_OF_HATS),
             Target(f"{clip.stem}: flicker of independent frames over knots", round(calmer, 3), 1.1),
         ]
     return BenchResult("sharing", tuple(rows), tuple(targets))
