@@ -49,7 +49,7 @@ class Prepared:
         problem = ray.get(self._pending)
         ray.kill(self._actor)
         if problem:
-            raise SpecError(f"model: {problem}", field="model")
+            raise SpecError(problem, field="model")
 
 
 def prepare_model(keys: JobKeys, pictures: Pictures, cluster: Cluster, context: TaskContext) -> Prepared:

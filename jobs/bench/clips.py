@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,8 @@ def clips_below(folder: Path) -> list[Path]:
 
 def first_frames(path: Path, count: int) -> NDArray[np.uint8]:
     """Up to ``count`` frames RGB [n, h, w, 3]. Raises SpecError when the file is no video."""
+    import av
+
     try:
         with av.open(str(path)) as container:
             frames = [f.to_ndarray(format="rgb24") for f in islice(container.decode(video=0), count)]

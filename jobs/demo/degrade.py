@@ -73,8 +73,9 @@ def _add_video(made: Any, width: int, height: int, index: VideoIndex) -> Any:
     video.codec_context.color_trc = index.colour.transfer
     video.codec_context.colorspace = index.colour.matrix
     video.codec_context.color_range = index.colour.range
-    # One thread and no look at the clock: the same bytes on every machine.
-    video.options = {"crf": "4", "preset": "medium", "threads": "1"}
+    # One thread: the same bytes on every machine. x264's macroblock tree reads memory that it has not
+    # written where the height is no multiple of 16, and bits then depend on what was there before.
+    video.options = {"crf": "4", "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
     return video
 
 
