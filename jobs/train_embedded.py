@@ -9,6 +9,9 @@ from typing import Any
 from jobs.console import DONE, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
 
+#: Seconds between signs of life.
+BREATH = 15.0
+
 
 def command(pictures: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Train, or go on with a run that was stopped; prints the held-out curve while it runs.
@@ -20,15 +23,15 @@ def command(pictures: Path, out: Path, as_json: bool, **options: Any) -> int:
     from operators.errors import TrainingError
     from operators.training.run import PARTS, TrainingSettings, train
 
-    settings = TrainingSettings(pictures=pictures, out=out, **options)
+    settings = TrainingSettings(pictures=pictures, out=out, breathe_every=BREATH, **options)
 
     def report(point: Any) -> None:
         total = point.total or "?"
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in point.held_out.items())
-        say(
-            f"{point.task} {point.iteration}/{total} {point.seconds / 60:.1f} min "
-            f"loss {point.loss:.4f}  held out: {figures}"
-        )
+        line = f"{point.task} {point.iteration}/{total} {point.seconds / 60:.1f} min loss {point.loss:.4f}"
+        if point.held_out:
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in point.held_out.items())
+            line += f"  held out: {figures}"
+        say(line)
 
     try:
         with quiet_stdout():

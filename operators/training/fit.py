@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,19 +37,21 @@ class Task(Protocol):
 @dataclass(frozen=True)
 class Budget:
     """How long one task trains: ``iterations``, or ``seconds`` of the clock; and how often it reports and
-    saves, in seconds. ``rate`` multiplies the learning rates."""
+    saves, in seconds. ``rate`` multiplies the learning rates. Between points of the curve, a sign of life
+    without held-out figures is given every ``breathe_every`` seconds."""
 
     iterations: int | None
     seconds: float | None
     report_every: float
     save_every: float
     rate: float = 1.0
+    breathe_every: float = math.inf
 
 
 @dataclass(frozen=True)
 class Point:
     """One point of the curve: loss is the mean since the previous point; ``held_out`` as evaluated on the
-    moving average; ``total`` is None while the length of the run is open."""
+    moving average, empty for a sign of life; ``total`` is None while the length of the run is open."""
 
     task: str
     iteration: int
@@ -79,7 +82,7 @@ def fit(
             )
         run.restore(state)
     begun = clock() - run.seconds
-    reported = saved = run.seconds
+    reported = saved = breathed = run.seconds
     losses: list[Tensor] = []
     while not run.finished:
         losses.append(run.step())
@@ -100,6 +103,10 @@ def fit(
             losses, reported = [], clock() - begun
             # The time of an evaluation counts as training time: the budget is what the user waits.
             run.seconds = reported
+        elif run.seconds - max(reported, breathed) >= budget.breathe_every:
+            loss = float(torch.stack(losses).mean())
+            report(Point(task.name, run.iteration, run.schedule.total, run.seconds, loss, {}))
+            breathed = run.seconds
         if run.finished or run.seconds - saved >= budget.save_every:
             # A finite loss can have had a gradient that was not.
             if not all(bool(torch.isfinite(mean).all()) for mean in _tensors(run.average)):

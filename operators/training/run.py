@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class TrainingSettings:
     rate: float = 1.0
     report_every: float = 240.0
     save_every: float = 120.0
+    breathe_every: float = math.inf
 
 
 def train(
@@ -82,6 +84,7 @@ def train(
             settings.report_every,
             settings.save_every,
             settings.rate,
+            settings.breathe_every,
         )
         with precision.deterministic():
             average, curves[part] = fit(task, budget, settings.out / WORK, clock, report)

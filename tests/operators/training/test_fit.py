@@ -327,3 +327,14 @@ def test_a_task_is_not_changed_by_its_evaluation_of_the_average(tmp_path: Path) 
     _, few = fit(two, seldom, tmp_path / "seldom", Clock(), lambda point: None)
     assert (len(many), len(few)) == (40, 1)
     assert equal(one.network, two.network)
+
+
+def test_signs_of_life_come_between_points_and_change_nothing(tmp_path: Path) -> None:
+    budget = Budget(60, None, report_every=20, save_every=7, breathe_every=5)
+    heard: list[Point] = []
+    average, points = fit(LeastSquares(), budget, tmp_path / "a", Clock(), heard.append)
+    signs = [point for point in heard if not point.held_out]
+    assert [point for point in heard if point.held_out] == points
+    assert len(signs) > len(points) > 1
+    assert all(a.iteration < b.iteration for a, b in zip(signs, signs[1:], strict=False))
+    assert equal(average, run(tmp_path / "b")[1])
