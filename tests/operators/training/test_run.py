@@ -272,7 +272,10 @@ def test_a_start_with_a_damaged_or_incomplete_latent_is_refused(
     refused(chosen, path, "cannot be read")
     facts = {"scale": "1.0", "block": "4", "channels": "12"}
     save_file({"basis": torch.eye(48), "mean": torch.zeros(48)}, path, facts)
-    refused(chosen, path, "incomplete")
+    refused(chosen, path, "eigenvalues")
+    facts_of = {"basis": torch.eye(48), "mean": torch.zeros(48), "eigenvalues": torch.ones(48)}
+    save_file(facts_of, path, facts)
+    refused(chosen, path, "incomplete", "null_condition")
 
 
 @pytest.mark.parametrize("part", ["vae", "unet"])
