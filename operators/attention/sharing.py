@@ -13,6 +13,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -179,10 +180,17 @@ def _as_one(x: Tensor, rows: int) -> Tensor:
     return flat.expand(rows, -1, -1, -1)
 
 
+class Attends(Protocol):
+    """What decides over the attention of a layer."""
+
+    def attend(self, layer: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of one layer; ``q``, ``k``, ``v`` [B, heads, L, d]."""
+
+
 class SharedSelfAttnProcessor:
     """Drop-in for diffusers' AttnProcessor2_0 on a self-attention layer."""
 
-    def __init__(self, layer: str, session: SharedAttention) -> None:
+    def __init__(self, layer: str, session: Attends) -> None:
         self.layer, self.session = layer, session
 
     def __call__(

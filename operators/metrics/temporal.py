@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -28,7 +29,7 @@ def motions(frames: Frames) -> list[Motion]:
     """DIS optical flow between consecutive frames uint8 [N, H, W, 3] (RGB), N - 1 of them."""
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return [_motion(dis.calc(a, b, None), dis.calc(b, a, None)) for a, b in zip(grey, grey[1:], strict=False)]
+    return [_motion(dis.calc(a, b, None), dis.calc(b, a, None)) for a, b in itertools.pairwise(grey)]
 
 
 def warp_errors(frames: Frames, along: list[Motion]) -> NDArray[np.float64]:

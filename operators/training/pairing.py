@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from operators.attention.sharing import shared_layers
+from operators.attention.sharing import SharedSelfAttnProcessor, shared_layers
 
 
 @dataclass
@@ -31,7 +30,7 @@ class PairedAttention:
     match: Tensor | None = None
     match_losses: list[Tensor] = field(default_factory=list)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: str) -> Tensor:
+    def attend(self, layer: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention over ``q``, ``k``, ``v`` [2B, heads, L, d] of square token grids."""
         if layer not in self.reading:
             return F.scaled_dot_product_attention(q, k, v)
@@ -67,35 +66,13 @@ def match_target(displacement: Tensor, tokens: int, side: int) -> Tensor:
     return torch.einsum("byi,bxj->byxij", *axes).flatten(3, 4).flatten(1, 2)
 
 
-class _PairedProcessor:
-    def __init__(self, layer: str, state: PairedAttention) -> None:
-        self.layer, self.state = layer, state
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        rows, _, channels = hidden_states.shape
-        split = (rows, -1, attn.heads, channels // attn.heads)
-        q, k, v = (
-            project(hidden_states).view(split).transpose(1, 2)
-            for project in (attn.to_q, attn.to_k, attn.to_v)
-        )
-        out = self.state.attend(q, k, v, self.layer)
-        return attn.to_out[0](out.transpose(1, 2).reshape(rows, -1, channels))
-
-
 @contextlib.contextmanager
 def pair_attention(unet: UNet2DConditionModel) -> Iterator[PairedAttention]:
     """Let frames of ``unet`` read their references inside the block."""
     state = PairedAttention()
     before = unet.attn_processors
     names = shared_layers(unet, decoder_only=False)
-    unet.set_attn_processor({**before, **{n: _PairedProcessor(n, state) for n in names}})
+    unet.set_attn_processor({**before, **{n: SharedSelfAttnProcessor(n, state) for n in names}})
     try:
         yield state
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -336,5 +337,5 @@ def test_signs_of_life_come_between_points_and_change_nothing(tmp_path: Path) ->
     signs = [point for point in heard if not point.held_out]
     assert [point for point in heard if point.held_out] == points
     assert len(signs) > len(points) > 1
-    assert all(a.iteration < b.iteration for a, b in zip(signs, signs[1:], strict=False))
+    assert all(a.iteration < b.iteration for a, b in itertools.pairwise(signs))
     assert equal(average, run(tmp_path / "b")[1])

@@ -87,7 +87,7 @@ def attend(state: PairedAttention, q: Tensor, k: Tensor) -> Tensor:
     state.reading = frozenset({"layer"})
     state.picture_side = 16
     state.match = torch.zeros(len(q) // 2, 2, dtype=torch.int64)
-    return state.attend(q, k, k, "layer")
+    return state.attend("layer", q, k, k)
 
 
 def test_the_match_loss_of_indifferent_attention_is_the_entropy_of_all_keys() -> None:
@@ -119,7 +119,7 @@ def test_one_head_is_not_taught_and_a_single_head_is() -> None:
 
 def test_a_view_beside_its_reference_teaches_nothing() -> None:
     state = PairedAttention(16, frozenset({"layer"}), torch.tensor([[40, 0], [0, -40]]))
-    state.attend(normal(4, 2, 9, 8), normal(4, 2, 9, 8, seed=1), normal(4, 2, 9, 8), "layer")
+    state.attend("layer", normal(4, 2, 9, 8), normal(4, 2, 9, 8, seed=1), normal(4, 2, 9, 8))
     assert float(state.match_losses[0]) == 0.0
 
 
