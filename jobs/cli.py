@@ -46,6 +46,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Override one value of the job file; may be repeated."),
 ]
+Partial = Annotated[
+    bool, typer.Option("--allow-partial", help="Process files that were cut off as far as they go.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Endpoint = Annotated[
     str | None,
@@ -74,9 +77,9 @@ def init(
 
 @app.command()
 @guarded
-def plan(job: Job, overrides: Overrides = None, as_json: Json = False) -> int:
+def plan(job: Job, overrides: Overrides = None, allow_partial: Partial = False, as_json: Json = False) -> int:
     """Show what would run; writes nothing."""
-    return plan_command.command(job, overrides or [], as_json)
+    return plan_command.command(job, with_partial(overrides, allow_partial), as_json)
 
 
 @app.command()
@@ -88,9 +91,11 @@ def run(
         str | None, typer.Option(metavar="ADDR", help="Ray cluster: auto, local or ray://...")
     ] = None,
     only: Annotated[Only | None, typer.Option(help="Try the quarantined videos again.")] = None,
+    allow_partial: Partial = False,
 ) -> int:
     """Run or resume a job. Exit code 0: all done, 3: some quarantined, 2: bad input, 1: failed."""
-    return run_command.command(job, overrides or [], address, only is Only.quarantined)
+    options = with_partial(overrides, allow_partial)
+    return run_command.command(job, options, address, only is Only.quarantined)
 
 
 @app.command()
@@ -201,6 +206,11 @@ def train_embedded(
         threads=threads,
         seed=seed,
     )
+
+
+def with_partial(overrides: list[str] | None, allow: bool) -> list[str]:
+    """The overrides of ``--set``, and the one that ``--allow-partial`` stands for."""
+    return [*(overrides or []), *(["video.partial=true"] if allow else [])]
 
 
 def main() -> None:

@@ -73,19 +73,20 @@ def _read(path: str, facts: Probe, time: Fraction, *, seek: bool) -> Shot | None
     from av.error import FFmpegError
 
     from pipeline.video.colour import frame_to_rgb
-    from pipeline.video.opening import DecodeCount, decode_stream, fix_threads, open_media
+    from pipeline.video.geometry import upright
+    from pipeline.video.opening import DecodeCount, Decoder, decode_stream, open_media
     from pipeline.video.probe import video_stream
+    from pipeline.video.side_data import read_first_frame
 
     with open_media(path, _NO_LIMITS.max_pixels) as container:
         stream = video_stream(container, facts.stream)
-        fix_threads(stream)
         if seek:
             try:
                 container.seek(int(time / facts.time_base), stream=stream)
             except FFmpegError:
                 return None
         held = None
-        for frame in decode_stream(container, stream, DecodeCount()):
+        for frame in decode_stream(container, stream, Decoder(stream), DecodeCount()):
             if frame.pts is not None:
                 held = frame
                 if frame.pts * facts.time_base >= time - _ROUNDING:
@@ -93,6 +94,7 @@ def _read(path: str, facts: Probe, time: Fraction, *, seek: bool) -> Shot | None
         if held is None or held.pts is None:
             return None
         rgb = frame_to_rgb(held, facts.colour, facts.bit_depth)
+        rgb = upright(rgb, read_first_frame(held).display_matrix)
         return Shot(held.pts * facts.time_base, rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
@@ -18,15 +19,21 @@ from jobs.spec_problems import spec_error
 from jobs.yaml_source import apply_override, dump_yaml, parse_yaml
 from pipeline.errors import SpecError
 from pipeline.settings import (
+    Alpha,
     Autoencoder,
     ClusterSettings,
     ConsistencySettings,
     Container,
     EncodeSettings,
+    Hdr,
+    Interlaced,
     JobSettings,
     Limits,
     Precision,
+    SizeChange,
     StorageSettings,
+    Timestamps,
+    VideoPolicy,
 )
 
 _LATER_SHARING = ("chunk_first", "chunk_joint")
@@ -38,6 +45,7 @@ _CARRIES: dict[str, tuple[str, ...]] = {
     "mov": ("libx264", "libx265", "prores_ks"),
     "webm": ("libsvtav1", "libvpx-vp9"),
 }
+_ALPHA_CODECS = ("libvpx-vp9", "prores_ks", "ffv1")
 _MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63}
 
 
@@ -141,6 +149,49 @@ class ClusterSpec(Section):
         return actors
 
 
+class VideoSpec(Section):
+    """What is done with sources that are not plain; see `pipeline.settings.VideoPolicy`.
+
+    ``auto``: fields stay woven when a job only encodes again, and become whole pictures before a model
+    sees them; transparency is kept when the codec can store it.
+    """
+
+    timestamps: Timestamps = VideoPolicy.timestamps
+    assume_fps: str | None = None
+    partial: bool = VideoPolicy.partial
+    size_change: SizeChange = VideoPolicy.size_change
+    interlaced: Literal["auto", "keep", "deinterlace", "reject"] = "auto"
+    alpha: Literal["auto", "keep", "drop", "reject"] = "auto"
+    hdr: Hdr = VideoPolicy.hdr
+
+    @field_validator("assume_fps", mode="before")
+    @classmethod
+    def _is_a_rate(cls, rate: Any) -> Any:
+        if rate is None or isinstance(rate, bool) or not isinstance(rate, (str, int, float)):
+            return rate
+        try:
+            found = Fraction(str(rate))
+        except (ValueError, ZeroDivisionError):
+            raise problem(f"expected frames per second such as 25 or 30000/1001, found {rate!r}") from None
+        if not Fraction(1, 3600) <= found <= 1000 or found.denominator > 100_000:
+            raise problem(f"expected 1/3600 to 1000 frames per second, found {rate!r}")
+        return str(found)
+
+    def to_policy(self, *, enhanced: bool, alpha_fits: bool) -> VideoPolicy:
+        """The policy with ``auto`` settled for this job."""
+        kept: Alpha = "keep" if alpha_fits else "drop"
+        whole: Interlaced = "deinterlace" if enhanced else "keep"
+        return VideoPolicy(
+            timestamps=self.timestamps,
+            assume_fps=self.assume_fps,
+            partial=self.partial,
+            size_change=self.size_change,
+            interlaced=whole if self.interlaced == "auto" else self.interlaced,
+            alpha=kept if self.alpha == "auto" else self.alpha,
+            hdr=self.hdr,
+        )
+
+
 class LimitsSpec(Section):
     """Sources beyond these are refused from their header, before decoding."""
 
@@ -163,6 +214,7 @@ class JobSpec(Section):
     enhance: Annotated[tuple[Enhancement, ...], Field(strict=False)] = ()
     consistency: ConsistencySpec = ConsistencySpec()
     encode: EncodeSpec = EncodeSpec()
+    video: VideoSpec = VideoSpec()
     cluster: ClusterSpec = ClusterSpec()
     limits: LimitsSpec = LimitsSpec()
     torch_threads: Annotated[int, Field(ge=1, le=256)] = JobSettings.torch_threads
@@ -196,6 +248,20 @@ class JobSpec(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _transparency_has_a_codec(self) -> Self:
+        if self.video.alpha == "keep" and not self._alpha_fits:
+            raise problem(
+                f"{self.encode.codec} in {self.encode.container} cannot store transparency; use "
+                f"{', '.join(_ALPHA_CODECS)} (not in mp4), or alpha: drop",
+                "video.alpha",
+            )
+        return self
+
+    @property
+    def _alpha_fits(self) -> bool:
+        return self.encode.codec in _ALPHA_CODECS and self.encode.container != "mp4"
+
     def to_settings(self) -> JobSettings:
         """The job as the pipeline sees it."""
         c = self.consistency
@@ -218,6 +284,7 @@ class JobSpec(Section):
                 frames_per_batch=c.frames_per_batch,
             ),
             encode=EncodeSettings(**self.encode.model_dump()),
+            video=self.video.to_policy(enhanced=bool(self.enhance), alpha_fits=self._alpha_fits),
             cluster=ClusterSettings(**self.cluster.model_dump()),
             limits=Limits(**self.limits.model_dump()),
             torch_threads=self.torch_threads,

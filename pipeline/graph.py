@@ -100,6 +100,7 @@ def run_job(
             settings.output,
             settings.storage,
             settings.limits,
+            settings.video,
             settings.encode,
             ledger,
             settings.cluster.max_attempts,
@@ -179,12 +180,8 @@ class _Run:
             found[row["uri"]] = row
         return [(by_uri[uri], found[uri]) for uri in sorted(found)]
 
-    def _references(
-        self, level: str, job: Job, config: Any, style_keys: Mapping[int, str]
-    ) -> None:
-        units = [
-            unit for video in self._open(job) for unit in video.references if unit.level == level
-        ]
+    def _references(self, level: str, job: Job, config: Any, style_keys: Mapping[int, str]) -> None:
+        units = [unit for video in self._open(job) for unit in video.references if unit.level == level]
         owners = _by_key(units)
         rows = [_unit_row(same[0]) for same in owners.values()]
         label = "anchors" if level == "anchors" else "knots"
@@ -236,9 +233,7 @@ class _Run:
         """Videos still to be worked on: planned, and not quarantined by an earlier phase."""
         return [video for video in job.videos if video.task.video.uri not in self.finished]
 
-    def _passes(
-        self, label: str, rows: list[Row], dataset: Callable[[list[Row]], Any]
-    ) -> Iterator[Row]:
+    def _passes(self, label: str, rows: list[Row], dataset: Callable[[list[Row]], Any]) -> Iterator[Row]:
         """Stream finished rows; failures that may pass are tried again in a further pass."""
         show = phase_events(self.on_event, label, len(rows))
         for attempt in range(1, self.settings.cluster.max_attempts + 1):
@@ -255,9 +250,7 @@ class _Run:
             rows = again
 
     def _index_dataset(self, rows: list[Row]) -> Any:
-        return _one_row_per_block(rows).map(
-            index_source, fn_kwargs={"context": self.context}, num_cpus=1
-        )
+        return _one_row_per_block(rows).map(index_source, fn_kwargs={"context": self.context}, num_cpus=1)
 
     def _actors(self, rows: int, config: Any, style_keys: Mapping[int, str]) -> dict[str, Any]:
         return {

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.keys import code_digest, digest
 from pipeline.plan import ChunkPlan, ScenePlan
-from pipeline.settings import JobSettings, Limits
+from pipeline.settings import JobSettings, Limits, VideoPolicy
 
 SCHEMA = 1
 _VERSIONED = ("reelweave", "torch", "diffusers", "av", "opencv-python-headless", "ray")
@@ -29,14 +29,15 @@ def _version(name: str) -> str:
         return "unknown"
 
 
-def index_key(source_digest: str, limits: Limits) -> str:
-    """Index of a source under the job's limits; needs nothing else of the job."""
+def index_key(source_digest: str, limits: Limits, policy: VideoPolicy) -> str:
+    """Index of a source under the job's limits and policy; needs nothing else of the job."""
     return digest(
         {
             "schema": SCHEMA,
             "level": "index",
             "source": source_digest,
             "limits": dataclasses.asdict(limits),
+            "video": dataclasses.asdict(policy),
             "code": code_digest(),
         }
     )
@@ -137,6 +138,7 @@ class JobKeys:
                 "pictures": [self.style_keys, self.mask_digests],
                 "consistency": self._consistency(),
                 "encode": dataclasses.asdict(self.settings.encode),
+                "video": dataclasses.asdict(self.settings.video),
                 "seed": self.settings.seed,
                 "model": self.model_digest,
             }
@@ -161,6 +163,7 @@ class JobKeys:
             "enhance": [_without_places(item) for item in self.settings.enhance],
             "styles": self.style_keys,
             "masks": self.mask_digests,
+            "video": dataclasses.asdict(self.settings.video),
             "consistency": self._consistency(),
         }
 

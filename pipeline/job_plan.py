@@ -294,11 +294,11 @@ def _index_here(
     directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")
     try:
         path, source_digest = SourceCache(directory, settings.storage).local_path(entry.uri)
-        video = VideoRef(entry.uri, source_digest, index_key(source_digest, settings.limits))
+        video = VideoRef(entry.uri, source_digest, index_key(source_digest, settings.limits, settings.video))
         receipt = chunks.lookup(video.index_key)
         if receipt is not None:
             return video, index_from_bytes(chunks.read(receipt))
-        return video, build_index(path, entry.uri, settings.limits, source_digest)
+        return video, build_index(path, entry.uri, settings.limits, source_digest, settings.video)
     except SourceError as error:
         return error
 

@@ -12,6 +12,11 @@ Sharing = Literal["none", "chunk_first", "chunk_joint", "anchors", "knots_hard",
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Autoencoder = Literal["vae", "analytic"]
 Container = Literal["auto", "mp4", "mkv", "mov", "webm"]
+Timestamps = Literal["reject", "rebuild"]
+SizeChange = Literal["reject", "scale"]
+Interlaced = Literal["keep", "deinterlace", "reject"]
+Alpha = Literal["keep", "drop", "reject"]
+Hdr = Literal["code_values", "linear", "reject"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,28 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class VideoPolicy:
+    """What is done with sources that are not plain: every choice is recorded as a warning of the video.
+
+    ``timestamps``: frames without a time, at the same time or going back are refused, or get times between
+    their neighbours'. ``assume_fps``: frames per second ("25", "30000/1001") of streams that carry no times
+    at all; None refuses them. ``partial``: a file that was cut off is processed as far as it goes.
+    ``size_change``: pictures that change size midway are refused, or scaled to the first one's.
+    ``interlaced``: fields stay woven, or become whole pictures (bwdif, one per frame). ``alpha``:
+    transparency goes along or is left out. ``hdr``: PQ and HLG pictures reach the model as code values, or
+    as light under the curve of a common display.
+    """
+
+    timestamps: Timestamps = "reject"
+    assume_fps: str | None = None
+    partial: bool = False
+    size_change: SizeChange = "reject"
+    interlaced: Interlaced = "keep"
+    alpha: Alpha = "drop"
+    hdr: Hdr = "code_values"
+
+
+@dataclass(frozen=True)
 class JobSettings:
     """One job. ``enhance`` is a tuple of plain dicts ``{"restore": {...}}`` / ``{"stylize": {...}}``.
 
@@ -86,5 +113,6 @@ class JobSettings:
     consistency: ConsistencySettings = ConsistencySettings()
     encode: EncodeSettings = EncodeSettings()
     cluster: ClusterSettings = ClusterSettings()
+    video: VideoPolicy = VideoPolicy()
     limits: Limits = Limits()
     torch_threads: int = 1

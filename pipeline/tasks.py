@@ -28,14 +28,15 @@ from pipeline.errors import ReelweaveError, SourceError, StoreError
 from pipeline.job_keys import index_key
 from pipeline.keys import code_digest, file_sha256
 from pipeline.manifest import VideoRow
-from pipeline.settings import EncodeSettings, Limits, StorageSettings
+from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from pipeline.video.assemble import assemble
-from pipeline.video.decode import decode_frames, decode_rgb
 from pipeline.video.encode import encode_rgb_segment, encode_source_segment
 from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes, index_to_bytes
+from pipeline.video.rgb import decode_rgb
+from pipeline.video.treat import treated_frames
 from pipeline.video.types import Segment, VideoIndex
 from pipeline.video.verify import verify_output
 from pipeline.work import Failure, UnitTask, VideoTask
@@ -53,6 +54,7 @@ class TaskContext:
     output: str
     storage: StorageSettings
     limits: Limits
+    video: VideoPolicy
     encode: EncodeSettings
     ledger: str
     max_attempts: int
@@ -122,9 +124,9 @@ def index_source(row: Row, context: TaskContext) -> Row:
 
     def work() -> Row:
         path, source_digest = context.sources.local_path(row["uri"])
-        key = index_key(source_digest, context.limits)
+        key = index_key(source_digest, context.limits, context.video)
         if context.chunks.lookup(key) is None:
-            index = build_index(path, row["uri"], context.limits, source_digest)
+            index = build_index(path, row["uri"], context.limits, source_digest, context.video)
             context.chunks.commit_bytes(key, ".index", index_to_bytes(index), {"frames": index.frames})
         return {"source_digest": source_digest, "index_key": key}
 
@@ -185,9 +187,12 @@ def encode_unit(row: Row, context: TaskContext) -> Row:
 
     def work() -> Row:
         index = _index(context, task.video.index_key)
+        source = context.sources.open_verified(task.video.uri, task.video.source_digest)
+        # Decoding once more is cheap beside the network, and lets rows travel without the source's planes.
+        before = treated_frames(source, index, task.ordinals[0], task.ordinals[-1] + 1)
         with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
             path = os.path.join(folder, "segment.mkv")
-            segment = encode_rgb_segment(path, row["frames"], task.gops, index, context.encode)
+            segment = encode_rgb_segment(path, row["frames"], task.gops, index, context.encode, before)
             context.chunks.commit(task.key, ".mkv", path, {"segment": dataclasses.asdict(segment)})
         return {}
 
@@ -204,7 +209,7 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
         first, last = task.ordinals[0], task.ordinals[-1] + 1
         with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
             path = os.path.join(folder, "segment.mkv")
-            frames = decode_frames(source, index, first, last)
+            frames = treated_frames(source, index, first, last)
             segment = encode_source_segment(path, frames, task.gops, index, context.encode)
             context.chunks.commit(task.key, ".mkv", path, {"segment": dataclasses.asdict(segment)})
         return {}

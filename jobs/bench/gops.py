@@ -18,9 +18,9 @@ from pipeline.settings import EncodeSettings, Limits
 
 def run(quick: bool) -> BenchResult:
     """Encode the bundled clip with GOPs of 8, 16 and all frames; ``quick`` takes a faster preset."""
-    from pipeline.video.decode import decode_rgb
     from pipeline.video.encode import encode_rgb_segment
     from pipeline.video.index import build_index
+    from pipeline.video.rgb import decode_rgb
 
     settings = EncodeSettings(preset="veryfast" if quick else "medium")
     index, clip = read_clip(TRUTH)

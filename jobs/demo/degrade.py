@@ -28,8 +28,8 @@ Clip = NDArray[np.uint8]
 def read_clip(path: Path) -> tuple[VideoIndex, Clip]:
     """Index and all frames, RGB [n, h, w, 3] uint8, of a short clip. Raises SourceError."""
     from pipeline.keys import file_sha256
-    from pipeline.video.decode import decode_rgb
     from pipeline.video.index import build_index
+    from pipeline.video.rgb import decode_rgb
 
     index = build_index(str(path), str(path), Limits(), file_sha256(path))
     return index, decode_rgb(str(path), index, range(index.frames))

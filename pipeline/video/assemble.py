@@ -22,7 +22,7 @@ from pipeline.settings import EncodeSettings
 from pipeline.video.carry import MUXERS, Carried, carried_packets, carry_stream, clean_tags, packet_seconds
 from pipeline.video.encoders import HDR_ENCODERS
 from pipeline.video.geometry import is_rotation, scaled_matrix, scaled_sar
-from pipeline.video.opening import open_media
+from pipeline.video.opening import has_hidden_alpha, open_media
 from pipeline.video.probe import video_stream
 from pipeline.video.timestamps import decode_times, presentation_ranks, reorder_delay
 from pipeline.video.types import Assembly, VideoIndex
@@ -81,6 +81,7 @@ class _Assembling:
         self.warnings: list[str] = []
         self.dropped: list[str] = []
         self.carried: list[Carried] = []
+        self.moved: dict[int, int] = {}
         # MP4 players discard what is shown before time zero.
         self.shift = max(Fraction(0), -index.pts[0] * index.time_base)
         if self.shift:
@@ -88,7 +89,8 @@ class _Assembling:
 
         if index.hdr is not None and settings.codec not in HDR_ENCODERS:
             self.warnings.append(f"hdr_metadata_dropped: {settings.codec} cannot store mastering metadata")
-        if index.interlaced_frames and settings.codec != "libx264":
+        woven = index.interlaced_frames and not index.treatment.deinterlace
+        if woven and settings.codec != "libx264":
             self.warnings.append(f"interlacing_not_flagged: {settings.codec} stores the woven pictures only")
         matrix = index.geometry.display_matrix
         if container in ("mkv", "webm") and matrix is not None and not is_rotation(matrix):
@@ -108,6 +110,8 @@ class _Assembling:
             others = carried_packets(self.source, self.carried, self.warnings)
             for packet in heapq.merge(video, self._shifted(others), key=packet_seconds):
                 out.mux_one(packet)
+            for copy, packets in self.moved.items():
+                self.warnings.append(f"copied_times_moved: {packets} packets of stream {copy}")
             return self._summary(target.index)
 
     def _summary(self, stream: int) -> Assembly:
@@ -156,7 +160,9 @@ class _Assembling:
         encoded: Any = first.streams.video[0]
         target: Any = out.add_stream_from_template(encoded, opaque=True)
         context = target.codec_context
-        was, now = (fmt.replace("yuvj", "yuv") for fmt in (self.index.pix_fmt, encoded.pix_fmt))
+        hidden = has_hidden_alpha(encoded)
+        made = encoded.pix_fmt.replace("yuv", "yuva", 1) if hidden else encoded.pix_fmt
+        was, now = (fmt.replace("yuvj", "yuv") for fmt in (self.index.pix_fmt, made))
         if was != now:
             self.warnings.append(f"pixel_format_changed: {was} became {now}")
         if encoded.codec_context.codec.canonical_name == "hevc" and self.container in ("mp4", "mov"):
@@ -166,7 +172,10 @@ class _Assembling:
         context.framerate = self.index.average_rate.limit_denominator(1_000_000)
         target.time_base = Fraction(1, self.index.time_base.denominator)
         source = video_stream(self.source, self.index.stream)
-        target.metadata.update(clean_tags(source.metadata))
+        tags = {k: v for k, v in clean_tags(source.metadata).items() if k.lower() != "alpha_mode"}
+        if hidden:
+            tags["alpha_mode"] = "1"
+        target.metadata.update(tags)
         target.disposition = source.disposition
         target.set_display_matrix(scaled_matrix(self.index.geometry, encoded.width, encoded.height))
         return target
@@ -196,12 +205,29 @@ class _Assembling:
                     at += 1
 
     def _shifted(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
+        last: dict[int, int] = {}
         for packet in packets:
             if self.shift:
                 offset = round(self.shift / Fraction(packet.time_base))
                 packet.pts = None if packet.pts is None else packet.pts + offset
                 packet.dts = None if packet.dts is None else packet.dts + offset
-            yield packet
+            yield self._in_order(packet, last)
+
+    def _in_order(self, packet: Packet[Any], last: dict[int, int]) -> Packet[Any]:
+        """Program streams repeat decoding times, which no muxer takes: those move on by one tick."""
+        target: Any = packet.stream
+        if packet.dts is None:
+            return packet
+        tick = Fraction(target.time_base)
+        if Fraction(packet.time_base) != tick:
+            packet.rescale_ts(av.AVRational(tick.numerator, tick.denominator))
+        late = last.get(target.index, packet.dts - 1) + 1 - packet.dts
+        if late > 0:
+            packet.dts += late
+            packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
+            self.moved[target.index] = self.moved.get(target.index, 0) + 1
+        last[target.index] = packet.dts
+        return packet
 
 
 def _segment_ranks(paths: Sequence[str], index: VideoIndex) -> list[int]:

@@ -19,7 +19,6 @@ from pipeline.video.types import Colour, Origin
 LIMITED, FULL = 1, 2
 UNSPECIFIED = 2
 MATRIX_709, MATRIX_470BG, MATRIX_170M = 1, 5, 6
-TRANSFER_PQ, TRANSFER_HLG = 16, 18
 
 # AVCOL_SPC_* -> SWS_CS_*: swscale has one table for BT.470BG and SMPTE 170M.
 _SWS_TABLE = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
@@ -128,6 +127,17 @@ def convert_frame(
         src_color_range=FULL if frame.format.is_rgb else colour.range,
         dst_color_range=FULL if target.is_rgb else colour.range,
         interpolation=EXACT,
+    )
+
+
+def scale_frame(
+    frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter | None = None
+) -> VideoFrame:
+    """The same picture in another size (bicubic), its format, matrix and range untouched."""
+    if (frame.width, frame.height) == (width, height):
+        return frame
+    return (reformatter or VideoReformatter()).reformat(
+        frame, width=width, height=height, interpolation=EXACT
     )
 
 

@@ -29,7 +29,7 @@ def choose_container(index: VideoIndex, settings: EncodeSettings) -> str:
     The user's wish comes first. Otherwise MP4 when it takes the codec and every audio, subtitle and
     attachment stream, else Matroska; but Matroska counts milliseconds, so when two frames would
     fall on the same one, MP4 is kept and what it cannot carry is dropped and listed. ProRes goes to
-    MOV, or to Matroska when MOV cannot carry the rest.
+    MOV and transparent VP9 to WebM, or to Matroska when these cannot carry the rest.
 
     Raises:
         SpecError: the wished container cannot hold ``encode.codec`` or these frame times.
@@ -38,6 +38,8 @@ def choose_container(index: VideoIndex, settings: EncodeSettings) -> str:
         _check_wish(index, settings)
         return settings.container
     preferred = "mov" if settings.codec == "prores_ks" else "mp4"
+    if index.treatment.alpha and settings.codec == "libvpx-vp9":
+        preferred = "webm"
     fits = settings.codec in _VIDEO_CODECS[preferred]
     if fits and all(_carries(preferred, stream, index) for stream in index.streams):
         return preferred

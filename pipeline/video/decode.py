@@ -8,22 +8,17 @@ start instead, which is how the index itself was made.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
-from itertools import pairwise
-from typing import Any
+from itertools import chain
 
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from pipeline.errors import SourceError
-from pipeline.video.colour import frame_to_rgb
-from pipeline.video.opening import DecodeCount, decode_packet, decode_stream, demux, fix_threads, open_media
+from pipeline.video.opening import DecodeCount, Decoder, decode_stream, demux, open_media
 from pipeline.video.planes import hash64
 from pipeline.video.probe import video_stream
 from pipeline.video.types import VideoIndex
@@ -35,7 +30,7 @@ _ANY_SIZE = 2**31 - 1
 
 
 def decode_frames(path: str, index: VideoIndex, a: int, b: int) -> Iterator[VideoFrame]:
-    """Frames ``a <= ordinal < b`` in presentation order, each equal to what the index saw.
+    """Stored frames ``a <= ordinal < b`` in presentation order, each equal to what the index saw.
 
     Raises:
         ValueError: the range is not inside the video.
@@ -61,57 +56,16 @@ def decode_frames(path: str, index: VideoIndex, a: int, b: int) -> Iterator[Vide
         ) from error
 
 
-def decode_rgb(path: str, index: VideoIndex, ordinals: Sequence[int]) -> np.ndarray:
-    """Full-range RGB of frames at strictly increasing ordinals.
-
-    Returns:
-        uint8 [n, h, w, 3], or uint16 over its full range when ``index.bit_depth`` is above 8. Only
-        the groups of pictures that hold these frames are decoded.
-
-    Raises:
-        ValueError: ordinals are not strictly increasing or not inside the video.
-        SourceError: as `decode_frames`, and ``unsupported_matrix``.
-    """
-    wanted = list(ordinals)
-    if any(x >= y for x, y in pairwise(wanted)):
-        raise ValueError("ordinals must be strictly increasing")
-    size = (index.geometry.height, index.geometry.width, 3)
-    rgb = np.empty((len(wanted), *size), np.uint8 if index.bit_depth <= 8 else np.uint16)
-    reformatter = VideoReformatter()
-    row = 0
-    for run in _runs(index, wanted):
-        picks = set(run)
-        for i, frame in enumerate(decode_frames(path, index, run[0], run[-1] + 1), run[0]):
-            if i in picks:
-                rgb[row] = frame_to_rgb(frame, index.colour, index.bit_depth, reformatter)
-                row += 1
-    return rgb
-
-
-def _runs(index: VideoIndex, ordinals: list[int]) -> list[list[int]]:
-    """Group ordinals so that frames of the same or the next group of pictures share one read."""
-    runs: list[list[int]] = []
-    previous_key = 0
-    for ordinal in ordinals:
-        key = bisect_right(index.key_pts, index.pts[ordinal])
-        if runs and key <= previous_key + PREROLL_KEYS:
-            runs[-1].append(ordinal)
-        else:
-            runs.append([ordinal])
-        previous_key = key
-    return runs
-
-
 def _after_seek(path: str, index: VideoIndex, a: int, b: int) -> Iterator[VideoFrame]:
     """Verified frames from ``a`` on; stops early at the first frame that is not as indexed."""
     key = bisect_right(index.key_pts, index.pts[a]) - 1 - PREROLL_KEYS
-    if key <= 0:
+    if key <= 0 or index.treatment.linear:
         return
     with open_media(path, _ANY_SIZE) as container:
         stream = video_stream(container, index.stream)
-        fix_threads(stream)
+        decoder = Decoder(stream, alpha=index.treatment.alpha)
         at = a
-        for frame in _frames_from_key(container, stream, index.key_dts[key]):
+        for frame in _frames_from_key(container, stream, decoder, index.key_dts[key]):
             if frame.pts is None or frame.pts > index.pts[at]:
                 return
             if frame.pts < index.pts[at]:
@@ -124,7 +78,9 @@ def _after_seek(path: str, index: VideoIndex, a: int, b: int) -> Iterator[VideoF
                 return
 
 
-def _frames_from_key(container: InputContainer, stream: VideoStream, dts: int) -> Iterator[VideoFrame]:
+def _frames_from_key(
+    container: InputContainer, stream: VideoStream, decoder: Decoder, dts: int
+) -> Iterator[VideoFrame]:
     count = DecodeCount()
     for back in _SEEK_BACK_SECONDS:
         target = dts - int(back / Fraction(stream.time_base or 1))
@@ -135,24 +91,20 @@ def _frames_from_key(container: InputContainer, stream: VideoStream, dts: int) -
         packets = demux(container, stream, count)
         first = next(packets, None)
         if first is not None and first.dts is not None and first.dts <= dts:
-            yield from _decode_from(first, packets, count)
+            for packet in chain([first], packets):
+                yield from decoder.decode(packet, count)
             return
-
-
-def _decode_from(first: Packet[Any], rest: Iterator[Packet[Any]], count: DecodeCount) -> Iterator[VideoFrame]:
-    yield from decode_packet(first, count)
-    for packet in rest:
-        yield from decode_packet(packet, count)
 
 
 def _from_start(path: str, index: VideoIndex, a: int, b: int) -> Iterator[VideoFrame]:
     at = 0
     with open_media(path, _ANY_SIZE) as container:
         stream = video_stream(container, index.stream)
-        fix_threads(stream)
-        for frame in decode_stream(container, stream, DecodeCount()):
+        decoder = Decoder(stream, alpha=index.treatment.alpha)
+        for frame in decode_stream(container, stream, decoder, DecodeCount()):
             if at >= a:
-                if frame.pts != index.pts[at] or hash64(frame) != index.frame_hashes[at]:
+                moved = frame.pts != index.pts[at] and not index.treatment.linear
+                if moved or hash64(frame) != index.frame_hashes[at]:
                     raise _mismatch(at)
                 yield frame
             at += 1

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import av
@@ -28,28 +28,40 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import ChunkError
 from pipeline.settings import EncodeSettings
-from pipeline.video.colour import convert_frame, rgb_to_frame
+from pipeline.video.colour import convert_frame
 from pipeline.video.encoders import EncoderPlan, configure, open_encoder, plan_encoder
-from pipeline.video.opening import DecodeCount, decode_stream, fix_threads
+from pipeline.video.geometry import as_stored
+from pipeline.video.opening import DecodeCount, Decoder, decode_stream
 from pipeline.video.planes import clean_copy, plane_bytes
+from pipeline.video.rgb import model_picture, stored_frame
 from pipeline.video.types import Segment, VideoIndex
+from pipeline.video.untouched import has_alpha, keep_alpha, keep_source_samples
 
 FRAME_MS = 10
 # Room before the first frame for decoding times; no supported encoder reorders this far.
 _START_FRAMES = 64
 _MILLISECOND = Fraction(1, 1000)
+# VP8 and VP9 code transparency as a second picture beside the first.
+_ALPHA_SIDE_DATA: Any = "matroska_block_additional"
 
 
 def encode_rgb_segment(
-    path: str, rgb: np.ndarray, gops: Sequence[int], index: VideoIndex, settings: EncodeSettings
+    path: str,
+    rgb: np.ndarray,
+    gops: Sequence[int],
+    index: VideoIndex,
+    settings: EncodeSettings,
+    source: Iterable[VideoFrame] | None = None,
 ) -> Segment:
     """Encode processed frames.
 
     Args:
-        path: file to write. ``rgb``: uint8 or uint16 [n, H, W, 3], full range; H and W may differ
-            from the source's (super resolution).
+        path: file to write. ``rgb``: uint8 or uint16 [n, H, W, 3], full range, upright; H and W may
+            differ from the source's (super resolution).
         gops: frame counts of the closed groups of pictures, in order; their sum is n.
         index: gives colour, geometry, rate and pixel format of the source.
+        source: the treated frames these were made from. What came back unchanged keeps their samples, and
+            their transparency goes along. Without them all is converted, and opaque.
 
     Raises:
         ChunkError: ``encode_failed``. SpecError: unknown codec or preset. ValueError: wrong shapes.
@@ -58,10 +70,26 @@ def encode_rgb_segment(
         raise ValueError(f"frames must be uint8 or uint16 [n, H, W, 3], not {rgb.dtype} {rgb.shape}")
     if sum(gops) != len(rgb):
         raise ValueError(f"groups of pictures {list(gops)} do not add up to {len(rgb)} frames")
-    plan = plan_encoder(index, settings, rgb.shape[2], rgb.shape[1])
-    reformatter = VideoReformatter()
-    pictures = (rgb_to_frame(image, plan.colour, plan.pix_fmt, reformatter) for image in rgb)
-    return _encode(path, pictures, gops, plan)
+    height, width = as_stored(rgb, index.geometry.display_matrix).shape[1:3]
+    plan = plan_encoder(index, settings, width, height)
+    return _encode(path, _pictures(rgb, source, index, plan), gops, plan)
+
+
+def _pictures(
+    rgb: np.ndarray, source: Iterable[VideoFrame] | None, index: VideoIndex, plan: EncoderPlan
+) -> Iterator[VideoFrame]:
+    reformatter, back = VideoReformatter(), VideoReformatter()
+    origins = repeat(None, len(rgb)) if source is None else source
+    for image, origin in zip(rgb, origins, strict=True):
+        picture = stored_frame(image, index, plan.pix_fmt, reformatter)
+        if origin is not None:
+            before = model_picture(origin, index, back)
+            if before.shape == image.shape:
+                same = (before == image).all(-1, keepdims=True)
+                keep_source_samples(picture, origin, as_stored(same, index.geometry.display_matrix)[..., 0])
+            if has_alpha(plan.pix_fmt):
+                keep_alpha(picture, origin)
+        yield picture
 
 
 def encode_source_segment(
@@ -104,6 +132,9 @@ def _write(path: str, pictures: Iterator[VideoFrame], gops: Sequence[int], plan:
         # The header comes from an encoder set up like those that make the packets.
         stream: VideoStream = container.add_stream(plan.codec, rate=plan.rate)
         configure(stream.codec_context, plan)
+        if has_alpha(plan.pix_fmt):
+            # Without this mark Matroska readers take VP9 for opaque.
+            stream.metadata["alpha_mode"] = "1"
         container.start_encoding()
         extradata = stream.codec_context.extradata or b""
         start = 0
@@ -135,6 +166,8 @@ def _write_gop(
         copy.dts = (start + packets) * FRAME_MS
         copy.duration = FRAME_MS
         copy.is_keyframe = packet.is_keyframe
+        if packet.has_sidedata(_ALPHA_SIDE_DATA):
+            copy.set_sidedata(packet.get_sidedata(_ALPHA_SIDE_DATA))
         container.mux_one(copy)
         packets += 1
     if packets != frames:
@@ -191,8 +224,8 @@ def _read_back(path: str, frames: int, plan: EncoderPlan, extradata: bytes) -> S
     digests, count = [], DecodeCount()
     with av.open(path) as container:
         stream = container.streams.video[0]
-        fix_threads(stream)
-        for frame in decode_stream(container, stream, count):
+        decoder = Decoder(stream, alpha=has_alpha(plan.pix_fmt))
+        for frame in decode_stream(container, stream, decoder, count):
             digests.append(hashlib.md5(plane_bytes(frame), usedforsecurity=False).hexdigest())
     if len(digests) != frames or count.errors or count.corrupt:
         raise ChunkError(

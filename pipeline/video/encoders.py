@@ -65,12 +65,13 @@ def plan_encoder(index: VideoIndex, settings: EncodeSettings, width: int, height
         )
     stored = index.geometry
     same_size = (width, height) == (stored.width, stored.height)
-    interlaced = same_size and index.interlaced_frames * 2 > index.frames and height % 4 == 0
+    woven = index.interlaced_frames * 2 > index.frames and not index.treatment.deinterlace
+    interlaced = same_size and woven and height % 4 == 0
     fields = _fields(index.field_order) if interlaced and settings.codec == "libx264" else "prog"
     options = _options(settings, index.hdr, fields)
     return EncoderPlan(
         codec=settings.codec,
-        pix_fmt=choose_pix_fmt(settings.codec, index.pix_fmt, width, height),
+        pix_fmt=choose_pix_fmt(settings.codec, index.pix_fmt, width, height, alpha=index.treatment.alpha),
         width=width,
         height=height,
         rate=min(max(index.average_rate.limit_denominator(10_000), _SLOWEST), _FASTEST),
@@ -107,27 +108,31 @@ def configure(context: VideoCodecContext, plan: EncoderPlan) -> None:
     context.options = dict(plan.options)
 
 
-def choose_pix_fmt(codec: str, source: str, width: int, height: int) -> str:
+def choose_pix_fmt(codec: str, source: str, width: int, height: int, *, alpha: bool = False) -> str:
     """The source's own format where the encoder takes it, else the nearest that loses nothing.
 
-    Alpha is not kept. 4:2:0 pictures of odd size become 4:4:4 in H.264 and HEVC, which cannot hold
-    them. More bits than the encoder has come down to its deepest format.
+    ``alpha``: transparency is kept, else left out. 4:2:0 pictures of odd size become 4:4:4 in H.264 and
+    HEVC, which cannot hold them. More bits than the encoder has come down to its deepest format.
+
+    Raises:
+        SpecError: the encoder has no format for these pictures.
     """
     offered = {f.name for f in Codec(codec, "w").video_formats or ()}
     plain = source.replace("yuvj", "yuv")
     wanted = _describe(plain)
     odd = bool(width % 2 or height % 2) and codec in ("libx264", "libx265")
-    if plain in offered and not wanted.alpha and not (odd and wanted.chroma != "444" and wanted.chroma):
+    if plain in offered and wanted.alpha == alpha and not (odd and wanted.chroma != "444" and wanted.chroma):
         return plain
     depths = [*(d for d in (8, 10, 12, 16) if d >= wanted.bits), 12, 10, 8]
     chromas = _wider_chroma(wanted.chroma, odd)
     for bits in depths:
         for chroma in chromas:
-            name = f"yuv{chroma}p" + ("" if bits == 8 else f"{bits}le")
+            name = f"yuv{'a' if alpha else ''}{chroma}p" + ("" if bits == 8 else f"{bits}le")
             if name in offered:
                 return name
     raise SpecError(
-        f"encode.codec: {codec} has no pixel format for {source} at {width}x{height}; use ffv1 or libx264.",
+        f"encode.codec: {codec} has no pixel format for {source} at {width}x{height}"
+        f"{' with its transparency' if alpha else ''}; use ffv1 or libx264.",
         field="encode.codec",
     )
 

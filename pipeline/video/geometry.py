@@ -1,8 +1,10 @@
-"""Aspect ratio and display matrix of pictures whose size has changed."""
+"""Which way up pictures are, and their aspect ratio and display matrix when their size has changed."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+
+import numpy as np
 
 from pipeline.video.types import Geometry
 
@@ -28,3 +30,34 @@ def scaled_matrix(stored: Geometry, width: int, height: int) -> tuple[int, ...] 
     if matrix[0] == 0:  # A quarter turn shows the height across.
         across, down = down, across
     return (*matrix[:6], round(matrix[6] * across), round(matrix[7] * down), matrix[8])
+
+
+def upright(pictures: np.ndarray, matrix: tuple[int, ...] | None) -> np.ndarray:
+    """Stored pictures [..., h, w, c] as a viewer sees them: turned and mirrored by the display matrix.
+
+    Matrices that do more than right angles leave the pictures as they are stored.
+    """
+    swap, flip_rows, flip_columns = _moves(matrix)
+    turned = np.swapaxes(pictures, -3, -2) if swap else pictures
+    return _flipped(turned, flip_rows, flip_columns)
+
+
+def as_stored(pictures: np.ndarray, matrix: tuple[int, ...] | None) -> np.ndarray:
+    """Inverse of `upright`."""
+    swap, flip_rows, flip_columns = _moves(matrix)
+    turned = _flipped(pictures, flip_rows, flip_columns)
+    return np.swapaxes(turned, -3, -2) if swap else turned
+
+
+def _moves(matrix: tuple[int, ...] | None) -> tuple[bool, bool, bool]:
+    """Transpose, then flip rows, then flip columns (ISO 14496-12, 6.2.2: x' = a x + c y, y' = b x + d y)."""
+    if matrix is None or not is_rotation(matrix):
+        return False, False, False
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    if a == 0 and d == 0:
+        return True, b < 0, c < 0
+    return False, d < 0, a < 0
+
+
+def _flipped(pictures: np.ndarray, rows: bool, columns: bool) -> np.ndarray:
+    return pictures[..., :: -1 if rows else 1, :: -1 if columns else 1, :]

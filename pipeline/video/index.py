@@ -6,8 +6,8 @@ and field pictures make all of them wrong. Later reads are checked against this 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NoReturn
@@ -15,44 +15,56 @@ from typing import Any, NoReturn
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.sidedata.sidedata import SideData
-from av.sidedata.sidedata import Type as SideType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.errors import SourceError
-from pipeline.settings import Limits
-from pipeline.video.colour import TRANSFER_HLG, TRANSFER_PQ, resolve_colour
-from pipeline.video.opening import DecodeCount, decode_packet, demux, fix_threads, open_media
+from pipeline.settings import Limits, VideoPolicy
+from pipeline.video.colour import resolve_colour
+from pipeline.video.fields import FieldDetective
+from pipeline.video.hdr import TRANSFER_HLG, TRANSFER_PQ, light_peak
+from pipeline.video.opening import DecodeCount, Decoder, demux, open_media
 from pipeline.video.planes import hash64
+from pipeline.video.presentation import (
+    TimeFault,
+    find_fault,
+    gap_warnings,
+    rebuild_times,
+    running_time,
+    usual_step,
+)
 from pipeline.video.probe import probe, video_stream
 from pipeline.video.scenes import SceneFinder
-from pipeline.video.types import Geometry, Hdr, Probe, VideoIndex
+from pipeline.video.side_data import FirstFrame, dynamic_side_data, read_first_frame
+from pipeline.video.types import Deinterlace, Geometry, Probe, Treatment, VideoIndex
 
-_DYNAMIC_SIDE_DATA = ("DYNAMIC_HDR_PLUS", "DOVI_RPU_BUFFER", "DOVI_METADATA", "DYNAMIC_HDR_VIVID",
-                      "A53_CC", "AFD", "S12M_TIMECODE", "GOP_TIMECODE")  # fmt: skip
+_HOLES_NAMED = 16
 
 
-def build_index(path: str, uri: str, limits: Limits, source_digest: str) -> VideoIndex:
+def build_index(
+    path: str, uri: str, limits: Limits, source_digest: str, policy: VideoPolicy | None = None
+) -> VideoIndex:
     """Probe and decode a whole local file once.
 
     Args:
         path: local file; ``uri``: the name the user knows it by, for messages.
         limits: enforced from the header where it says enough, and again while decoding.
         source_digest: content digest of the file, stored in the index.
+        policy: what to do with sources that are not plain; None refuses or keeps, as `VideoPolicy` does.
 
     Raises:
         SourceError: everything `probe` raises, and ``no_frames``, ``no_timestamps``, ``pts_missing``,
-            ``duplicate_pts``, ``pts_not_monotonic``, ``resolution_change``,
-            ``too_many_frames``, ``too_long``, ``too_many_pixels``.
+            ``duplicate_pts``, ``pts_not_monotonic``, ``resolution_change``, ``interlaced``, ``alpha``,
+            ``hdr``, ``too_many_frames``, ``too_long``, ``too_many_pixels``.
     """
-    facts = probe(path, uri, limits)
+    policy = policy or VideoPolicy()
+    facts = probe(path, uri, limits, policy)
     try:
         with open_media(path, limits.max_pixels) as container:
             stream = video_stream(container, facts.stream)
-            fix_threads(stream, limits.max_pixels)
-            scan = _Scan(facts, uri, limits)
-            scan.run(container, stream)
+            decoder = Decoder(stream, alpha=policy.alpha == "keep", max_pixels=limits.max_pixels)
+            scan = _Scan(facts, uri, limits, policy)
+            scan.run(container, stream, decoder)
     except (FFmpegError, OSError) as error:
         raise SourceError(
             f"{uri} could be opened but not read ({type(error).__name__}); fetch it again.",
@@ -65,37 +77,46 @@ def build_index(path: str, uri: str, limits: Limits, source_digest: str) -> Vide
 class _Scan:
     """State of the pass. Grows by a few integers per frame."""
 
-    def __init__(self, facts: Probe, uri: str, limits: Limits) -> None:
-        self.facts, self.uri, self.limits = facts, uri, limits
+    def __init__(self, facts: Probe, uri: str, limits: Limits, policy: VideoPolicy) -> None:
+        self.facts, self.uri, self.limits, self.policy = facts, uri, limits, policy
         self.count = DecodeCount()
-        self.pts: list[int] = []
+        self.raw_pts: list[int | None] = []
+        self.times = _Times((), facts.time_base, 0)
         self.hashes: list[int] = []
         self.keys: list[tuple[int, int]] = []
         self.packet_pts: list[int] = []
-        self.missing_pts = 0
         self.interlaced = 0
         self.last_duration = 0
         self.picture: tuple[int, int, str] | None = None
-        self.first = _FirstFrame(None, None, ())
+        self.resized: list[tuple[int, int, int, str]] = []
+        self.first = FirstFrame(None, None)
+        self.dropped_side_data: dict[str, None] = {}
+        self.alpha = facts.hidden_alpha
         self.colour = facts.colour
         self.bit_depth = facts.bit_depth
         self.scenes = SceneFinder(facts.average_rate)
+        self.fields = FieldDetective()
 
-    def run(self, container: InputContainer, stream: VideoStream) -> None:
+    def run(self, container: InputContainer, stream: VideoStream, decoder: Decoder) -> None:
         ordinal = 0
-        for frame in self._frames(container, stream):
+        for frame in self._frames(container, stream, decoder):
             self._check(frame, ordinal, stream)
+            self.raw_pts.append(frame.pts)
             self.hashes.append(hash64(frame))
             self.scenes.feed(ordinal, frame)
+            self.fields.feed(ordinal, frame)
             self.interlaced += frame.interlaced_frame
+            self.dropped_side_data |= dict.fromkeys(dynamic_side_data(frame))
             self.last_duration = int(frame.duration or 0)
             ordinal += 1
         self._check_whole(ordinal)
 
-    def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    def _frames(
+        self, container: InputContainer, stream: VideoStream, decoder: Decoder
+    ) -> Iterator[VideoFrame]:
         for packet in demux(container, stream, self.count):
             self._note_packet(packet)
-            yield from decode_packet(packet, self.count)
+            yield from decoder.decode(packet, self.count)
 
     def _note_packet(self, packet: Packet[Any]) -> None:
         if packet.size == 0 or packet.pts is None:
@@ -110,29 +131,34 @@ class _Scan:
         if self.picture is None:
             self._accept_first(frame, stream)
         elif picture != self.picture:
-            was, now = ("{}x{} {}".format(*p) for p in (self.picture, picture))
-            self._refuse("resolution_change", f"changes from {was} to {now} at frame {ordinal}; "
-                         "split it there and process the parts", frame=ordinal)  # fmt: skip
+            self._accept_change(picture, ordinal)
         if ordinal >= self.limits.max_frames:
             self._refuse("too_many_frames", f"has more than limits.max_frames = {self.limits.max_frames} "
                          "frames; raise the limit or cut the video")  # fmt: skip
-        if frame.pts is None:
-            self.missing_pts += 1
-            return
-        if self.pts and frame.pts == self.pts[-1]:
-            self._refuse("duplicate_pts", f"shows two frames at the same time (frames {ordinal - 1} and "
-                         f"{ordinal}); remux it with corrected timestamps", frame=ordinal)  # fmt: skip
-        if self.pts and frame.pts < self.pts[-1]:
-            self._refuse("pts_not_monotonic", f"goes back in time at frame {ordinal}; remux it with "
-                         "corrected timestamps", frame=ordinal)  # fmt: skip
-        self.pts.append(frame.pts)
+
+    def _accept_change(self, picture: tuple[int, int, str], ordinal: int) -> None:
+        if self.policy.size_change == "reject":
+            was, now = (_described(p) for p in (self.picture, picture))
+            self._refuse(
+                "resolution_change",
+                f"changes from {was} to {now} at frame {ordinal}; split it there and process the parts, or "
+                "set video.size_change: scale",
+                frame=ordinal,
+            )
+        self._check_pixels(*picture[:2])
+        if not self.resized or self.resized[-1][1:] != picture:
+            self.resized.append((ordinal, *picture))
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self.limits.max_pixels:
+            self._refuse("too_many_pixels", f"decodes to {width}x{height}, more than limits.max_pixels = "
+                         f"{self.limits.max_pixels}")  # fmt: skip
 
     def _accept_first(self, frame: VideoFrame, stream: VideoStream) -> None:
         self.picture = (frame.width, frame.height, frame.format.name)
-        if frame.width * frame.height > self.limits.max_pixels:
-            self._refuse("too_many_pixels", f"decodes to {frame.width}x{frame.height}, more than "
-                         f"limits.max_pixels = {self.limits.max_pixels}")  # fmt: skip
+        self._check_pixels(frame.width, frame.height)
         self.first = read_first_frame(frame)
+        self.alpha |= any(c.is_alpha for c in frame.format.components)
         self.bit_depth = max(c.bits for c in frame.format.components)
         context = stream.codec_context
         tags = (
@@ -146,20 +172,69 @@ class _Scan:
     def _check_whole(self, frames: int) -> None:
         if frames == 0:
             self._refuse("no_frames", f"has {self.count.packets} packets but not one decodable frame")
-        if self.missing_pts == frames:
-            self._refuse("no_timestamps", "has no timestamps; remux it with a known frame rate first")
-        if self.missing_pts:
-            self._refuse("pts_missing", f"has {self.missing_pts} of {frames} frames without a timestamp; "
-                         "remux it so that time starts at or after zero")  # fmt: skip
-
-        seconds = _length(self.pts) * self.facts.time_base
+        self.times = self._settle_times()
+        seconds = running_time(self.times.pts) * self.times.time_base
         if seconds > Fraction(self.limits.max_seconds):
             self._refuse("too_long", f"lasts {round(seconds)} s, more than limits.max_seconds = "
                          f"{self.limits.max_seconds:g}; raise the limit or cut the video")  # fmt: skip
+        if self.interlaced and self.policy.interlaced == "reject":
+            self._refuse("interlaced", f"has {self.interlaced} interlaced frames, which video.interlaced: "
+                         "reject refuses; use keep or deinterlace")  # fmt: skip
+        if self.alpha and self.policy.alpha == "reject":
+            self._refuse("alpha", "is transparent in places, which video.alpha: reject refuses; use keep or "
+                         "drop")  # fmt: skip
+        if self._hdr_name and self.policy.hdr == "reject":
+            self._refuse("hdr", f"is {self._hdr_name} video, which video.hdr: reject refuses; use linear or "
+                         "code_values")  # fmt: skip
+
+    def _settle_times(self) -> _Times:
+        time_base = self.facts.time_base
+        fault = find_fault(self.raw_pts)
+        if fault is None:
+            return _Times(tuple(pts for pts in self.raw_pts if pts is not None), time_base, 0)
+        if fault.code == "no_timestamps" and self.policy.assume_fps is not None:
+            rate = Fraction(self.policy.assume_fps)
+            count = len(self.raw_pts)
+            return _Times(
+                tuple(i * rate.denominator for i in range(count)), Fraction(1, rate.numerator), count
+            )
+        if fault.code == "no_timestamps" or self.policy.timestamps == "reject":
+            self._refuse_times(fault)
+        step = usual_step(self.raw_pts) or self.last_duration or round(1 / (self._stated_rate() * time_base))
+        pts, rebuilt = rebuild_times(self.raw_pts, max(1, step))
+        return _Times(tuple(pts), time_base, rebuilt)
+
+    def _refuse_times(self, fault: TimeFault) -> NoReturn:
+        at, rebuild = fault.ordinal, "remux it with correct times, or set video.timestamps: rebuild"
+        reasons = {
+            "no_timestamps": "has no timestamps; remux it with a known frame rate, or give video.assume_fps",
+            "pts_missing": f"has {fault.missing} of {len(self.raw_pts)} frames without a time; {rebuild}",
+            "duplicate_pts": f"shows two frames at the same time (frames {at - 1} and {at}); {rebuild}",
+            "pts_not_monotonic": f"goes back in time at frame {at}; {rebuild}",
+        }
+        self._refuse(fault.code, reasons[fault.code], frame=at)
+
+    @property
+    def _hdr_name(self) -> str:
+        return {TRANSFER_PQ: "pq", TRANSFER_HLG: "hlg"}.get(self.colour.transfer, "")
+
+    def _treatment(self) -> Treatment:
+        linear_light = self._hdr_name != "" and self.policy.hdr == "linear"
+        return Treatment(
+            alpha=self.alpha and self.policy.alpha == "keep",
+            deinterlace=self._deinterlace() if self.policy.interlaced == "deinterlace" else "",
+            scale=bool(self.resized),
+            linear=self.times.rebuilt > 0,
+            light_peak=light_peak(self.colour.transfer, self.first.hdr) if linear_light else 0,
+        )
+
+    def _deinterlace(self) -> Deinterlace:
+        return "flagged" if self.interlaced else self.fields.order()
 
     def index(self, source_digest: str) -> VideoIndex:
         facts, (width, height, pix_fmt) = self.facts, self.picture or (0, 0, "")
-        steps = [b - a for a, b in pairwise(self.pts)]
+        pts = self.times.pts
+        steps = [b - a for a, b in pairwise(pts)]
         last = self.last_duration or (steps[-1] if steps else 0) or 1
         geometry = facts.geometry
         return VideoIndex(
@@ -170,9 +245,9 @@ class _Scan:
             codec=facts.codec,
             pix_fmt=pix_fmt,
             bit_depth=self.bit_depth,
-            time_base=facts.time_base,
+            time_base=self.times.time_base,
             average_rate=self._rate(),
-            pts=tuple(self.pts),
+            pts=pts,
             durations=(*steps, last),
             frame_hashes=tuple(self.hashes),
             key_pts=tuple(pts for pts, _ in sorted(set(self.keys))),
@@ -185,92 +260,91 @@ class _Scan:
             warnings=self._warnings(),
             hdr=self.first.hdr,
             field_order=facts.field_order,
+            treatment=self._treatment(),
         )
 
     def _rate(self) -> Fraction:
-        if self.facts.average_rate > 0:
+        if self.times.time_base == self.facts.time_base and self.facts.average_rate > 0:
             return self.facts.average_rate
-        span = (self.pts[-1] - self.pts[0]) * self.facts.time_base
-        return (len(self.pts) - 1) / span if span > 0 else Fraction(25)
+        pts = self.times.pts
+        span = (pts[-1] - pts[0]) * self.times.time_base
+        return (len(pts) - 1) / span if span > 0 else Fraction(25)
+
+    def _stated_rate(self) -> Fraction:
+        return self.facts.average_rate if self.facts.average_rate > 0 else Fraction(25)
 
     def _warnings(self) -> tuple[str, ...]:
         found = list(self.facts.warnings)
+        if self.facts.samples_lost:
+            whole = len(self.hashes) + self.facts.samples_lost
+            found.append(
+                f"partial: the file is cut off; {len(self.hashes)} frames of about {whole} are there"
+            )
         if self.count.errors:
-            found.append(f"decode_errors={self.count.errors}: damaged packets were skipped")
+            found.append(f"decode_errors={self.count.errors}: damaged packets were skipped{self._holes()}")
         if self.count.corrupt:
             found.append(f"corrupt_frames={self.count.corrupt}: damaged pictures were concealed")
-        lead = sum(pts < self.pts[0] for pts in self.packet_pts)
+        lead = sum(pts < self.times.pts[0] for pts in self.packet_pts) if not self.times.rebuilt else 0
         if lead:
             found.append(f"leading_packets_undecodable={lead}: the file starts before its first key frame")
-        found += _gap_warnings(self.pts, self.facts.time_base)
-        if self.colour.transfer in (TRANSFER_PQ, TRANSFER_HLG):
-            name = "pq" if self.colour.transfer == TRANSFER_PQ else "hlg"
-            found.append(f"{name}_transfer: HDR code values are processed as they are, without tone mapping")
-        if self.interlaced:
-            found.append(f"interlaced_frames={self.interlaced}: pictures keep both fields woven")
-        if self.first.dynamic:
-            found.append(f"dropped_side_data: {', '.join(self.first.dynamic)}")
+        if self.times.rebuilt:
+            found.append(self._rebuilt_warning())
+        found += gap_warnings(self.times.pts, self.times.time_base)
+        found += self._picture_warnings()
+        if self.dropped_side_data:
+            found.append(f"dropped_side_data: {', '.join(sorted(self.dropped_side_data))}")
         return tuple(found)
+
+    def _rebuilt_warning(self) -> str:
+        missing = sum(pts is None for pts in self.raw_pts)
+        if self.times.time_base != self.facts.time_base:
+            return (
+                f"pts_synthesised={missing}: the file has no times; {self.policy.assume_fps} frames/s assumed"
+            )
+        return f"pts_rebuilt={self.times.rebuilt}: {missing} were missing, the others doubled or ran back"
+
+    def _picture_warnings(self) -> Iterator[str]:
+        treatment = self._treatment()
+        for ordinal, width, height, pix_fmt in self.resized[:8]:
+            now = _described((width, height, pix_fmt))
+            yield f"size_change: {now} from frame {ordinal} on, scaled to the first size"
+        if self._hdr_name:
+            light = f"light up to {treatment.light_peak} cd/m2; what is brighter is cut"
+            plain = "HDR code values, without tone mapping"
+            yield f"{self._hdr_name}_transfer: processed as {light if treatment.light_peak else plain}"
+        if self.interlaced and treatment.deinterlace:
+            yield f"interlaced_frames={self.interlaced}: deinterlaced (bwdif)"
+        elif self.interlaced:
+            yield f"interlaced_frames={self.interlaced}: pictures keep both fields woven"
+        yield from self.fields.warnings()
+        if self.alpha and not treatment.alpha:
+            yield "alpha_dropped: the transparency of this video is left out"
+
+    def _holes(self) -> str:
+        """The times of packets that gave no frame."""
+        shown = set(self.times.pts)
+        holes = sorted(pts for pts in set(self.packet_pts) - shown if pts >= self.times.pts[0])
+        if not holes or self.times.rebuilt:
+            return ""
+        more = "" if len(holes) <= _HOLES_NAMED else f" and {len(holes) - _HOLES_NAMED} more"
+        return f"; missing_pts={holes[:_HOLES_NAMED]}{more}"
 
     def _refuse(self, code: str, why: str, **facts: int) -> NoReturn:
         raise SourceError(f"{self.uri} {why}.", code=code, uri=self.uri, **facts)
 
 
-class _FirstFrame:
-    """Side data of the first frame that describes the whole stream."""
+@dataclass(frozen=True)
+class _Times:
+    """Presentation times, and how many of them are not the file's own."""
 
-    def __init__(
-        self, display_matrix: tuple[int, ...] | None, hdr: Hdr | None, dynamic: tuple[str, ...]
-    ) -> None:
-        self.display_matrix, self.hdr, self.dynamic = display_matrix, hdr, dynamic
-
-
-def read_first_frame(frame: VideoFrame) -> _FirstFrame:
-    """Display matrix, static HDR metadata, and the names of per-frame data a re-encode loses."""
-    matrix = mastering = light = None
-    dynamic = []
-    for side in _side_data(frame):
-        data = bytes(side)
-        if side.type == SideType.DISPLAYMATRIX and len(data) >= 36:
-            matrix = struct.unpack("<9i", data[:36])
-        elif side.type == SideType.MASTERING_DISPLAY_METADATA and len(data) >= 80:
-            numbers = struct.unpack("<20i", data[:80])
-            mastering = tuple(zip(numbers[::2], numbers[1::2], strict=True))
-        elif side.type == SideType.CONTENT_LIGHT_LEVEL and len(data) >= 8:
-            light = struct.unpack("<2I", data[:8])
-        elif side.type.name in _DYNAMIC_SIDE_DATA:
-            dynamic.append(side.type.name.lower())
-    hdr = Hdr(mastering, light) if mastering or light else None
-    return _FirstFrame(matrix, hdr, tuple(dynamic))
-
-
-def _side_data(frame: VideoFrame) -> list[SideData]:
-    try:
-        found: Any = frame.side_data
-        return list(found)
-    except ValueError:
-        return []  # A kind of side data newer than this PyAV; nothing here needs it.
+    pts: tuple[int, ...]
+    time_base: Fraction
+    rebuilt: int
 
 
 def _known(value: int, fallback: int) -> int:
     return value if value not in (0, 2) else fallback
 
 
-def _length(pts: list[int]) -> int:
-    """First to last frame without the jumps of the clock, in time base units."""
-    limit = _longest_step(pts)
-    return sum(b - a for a, b in pairwise(pts) if b - a <= limit)
-
-
-def _gap_warnings(pts: list[int], time_base: Fraction) -> list[str]:
-    limit = _longest_step(pts)
-    gaps = [(b - a, i + 1) for i, (a, b) in enumerate(pairwise(pts)) if b - a > limit]
-    return [f"pts_gap: {float(gap * time_base):.3f} s before frame {i}, times kept" for gap, i in gaps[:8]]
-
-
-def _longest_step(pts: list[int]) -> int:
-    """A longer step than ten usual ones is a hole; too few frames tell nothing of what is usual."""
-    steps = sorted(b - a for a, b in pairwise(pts))
-    if len(steps) < 8:
-        return max(steps, default=0)
-    return 10 * steps[len(steps) // 2]
+def _described(picture: tuple[int, int, str] | None) -> str:
+    return "{}x{} {}".format(*(picture or (0, 0, "")))

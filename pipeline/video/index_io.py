@@ -9,9 +9,9 @@ from fractions import Fraction
 from typing import Any
 
 from pipeline.errors import StoreError
-from pipeline.video.types import Colour, Geometry, Hdr, StreamSummary, VideoIndex
+from pipeline.video.types import Colour, Geometry, Hdr, StreamSummary, Treatment, VideoIndex
 
-SCHEMA = "reelweave-index-1"
+SCHEMA = "reelweave-index-2"
 
 
 def index_to_bytes(index: VideoIndex) -> bytes:
@@ -57,6 +57,7 @@ def _restore(raw: dict[str, Any]) -> VideoIndex:
         sample_aspect_ratio=Fraction(geometry["sample_aspect_ratio"]),
         display_matrix=_tuples(geometry["display_matrix"]),
     )
+    values["treatment"] = Treatment(**raw["treatment"])
     hdr = raw["hdr"]
     values["hdr"] = None if hdr is None else Hdr(**{name: _tuples(value) for name, value in hdr.items()})
     return VideoIndex(**values)

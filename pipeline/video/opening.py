@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import av
+from av.codec import CodecContext
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -31,6 +32,7 @@ CONTAINER_DEMUXERS = (
     "rm", "dv", "y4m", "yuv4mpegpipe", "gxf", "wtv", "live_flv", "swf", "3gp", "mp4", "apng", "wav", "mp3",
     "aac", "flac", "aiff", "ac3", "eac3", "dts", "ape", "caf",
 )  # fmt: skip
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 @dataclass
@@ -55,12 +57,42 @@ def open_media(path: str, max_pixels: int) -> AbstractContextManager[InputContai
     return av.open(os.path.abspath(path), options=options, metadata_errors="replace")
 
 
-def fix_threads(stream: VideoStream, max_pixels: int | None = None) -> None:
-    """Decode in one thread, the only mode in which damaged streams always decode alike."""
-    stream.thread_type = "NONE"
-    stream.codec_context.thread_count = 1
-    if max_pixels is not None:
-        stream.codec_context.options = {"max_pixels": str(max_pixels)}
+class Decoder:
+    """The decoder of one stream, in one thread: the only mode in which damaged streams always decode alike.
+
+    ``alpha``: decode the transparency of VP8 and VP9, which FFmpeg's own decoders leave out without a word.
+    ``max_pixels``: larger pictures are refused by the decoder.
+    """
+
+    def __init__(self, stream: VideoStream, *, alpha: bool = False, max_pixels: int | None = None) -> None:
+        name = _ALPHA_DECODERS.get(stream.codec_context.codec.canonical_name) if alpha else None
+        self._context: Any = stream.codec_context if name is None else CodecContext.create(name, "r")
+        self._own = name is not None
+        self._context.thread_type = "NONE"
+        self._context.thread_count = 1
+        if max_pixels is not None:
+            self._context.options = {"max_pixels": str(max_pixels)}
+
+    def decode(self, packet: Packet[Any], count: DecodeCount) -> list[VideoFrame]:
+        """Frames that a packet releases; a packet that cannot be decoded counts as one error."""
+        try:
+            if not self._own:
+                frames: list[VideoFrame] = packet.decode()
+            else:
+                frames = self._context.decode(packet if packet.size else None)
+        except FFmpegError:
+            count.errors += 1
+            return []
+        count.corrupt += sum(frame.is_corrupt for frame in frames)
+        return frames
+
+
+def has_hidden_alpha(stream: VideoStream) -> bool:
+    """Whether a VP8 or VP9 stream carries transparency beside its pictures."""
+    known = stream.codec_context.codec.canonical_name in _ALPHA_DECODERS
+    # The header element is called alpha_mode, the tag that FFmpeg writes beside it ALPHA_MODE.
+    tags = {name.lower(): value for name, value in stream.metadata.items()}
+    return known and tags.get("alpha_mode") == "1"
 
 
 def demux(container: InputContainer, stream: VideoStream, count: DecodeCount) -> Iterator[Packet[Any]]:
@@ -78,18 +110,9 @@ def demux(container: InputContainer, stream: VideoStream, count: DecodeCount) ->
         yield packet
 
 
-def decode_packet(packet: Packet[Any], count: DecodeCount) -> list[VideoFrame]:
-    """Frames that a packet releases; a packet that cannot be decoded counts as one error."""
-    try:
-        frames: list[VideoFrame] = packet.decode()
-    except FFmpegError:
-        count.errors += 1
-        return []
-    count.corrupt += sum(frame.is_corrupt for frame in frames)
-    return frames
-
-
-def decode_stream(container: InputContainer, stream: VideoStream, count: DecodeCount) -> Iterator[VideoFrame]:
+def decode_stream(
+    container: InputContainer, stream: VideoStream, decoder: Decoder, count: DecodeCount
+) -> Iterator[VideoFrame]:
     """All frames of a stream from the current position on, in presentation order."""
     for packet in demux(container, stream, count):
-        yield from decode_packet(packet, count)
+        yield from decoder.decode(packet, count)

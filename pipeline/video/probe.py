@@ -12,21 +12,22 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from pipeline.errors import SourceError
-from pipeline.settings import Limits
+from pipeline.settings import Limits, VideoPolicy
 from pipeline.video.colour import resolve_colour
-from pipeline.video.opening import ELEMENTARY_DEMUXERS, STILL_IMAGE_DEMUXERS, open_media
+from pipeline.video.opening import ELEMENTARY_DEMUXERS, STILL_IMAGE_DEMUXERS, has_hidden_alpha, open_media
 from pipeline.video.types import Geometry, Probe, StreamSummary
 
 # Enough to meet the encryption record of the first sample in every layout seen.
 _PACKETS_TO_LOOK_AT = 8
 
 
-def probe(path: str, uri: str, limits: Limits) -> Probe:
+def probe(path: str, uri: str, limits: Limits, policy: VideoPolicy | None = None) -> Probe:
     """Read the header and the first packets of a local file; nothing is decoded.
 
     Args:
         path: local file. ``uri`` is the name the user knows it by, for messages.
         limits: refusal limits for pixels and seconds.
+        policy: ``assume_fps`` lets streams without times in, ``partial`` files that were cut off.
 
     Raises:
         SourceError: with code ``empty``, ``unreadable``, ``no_moov``, ``not_a_video``, ``still_image``,
@@ -36,7 +37,7 @@ def probe(path: str, uri: str, limits: Limits) -> Probe:
     _check_size(path, uri)
     try:
         with open_media(path, limits.max_pixels) as container:
-            return _probe_open(container, uri, limits)
+            return _probe_open(container, uri, limits, policy or VideoPolicy())
     except SourceError:
         raise
     except (FFmpegError, OSError, ValueError) as error:
@@ -61,7 +62,7 @@ def _check_size(path: str, uri: str) -> None:
         _refuse(uri, "empty", "has no bytes; upload it again")
 
 
-def _probe_open(container: InputContainer, uri: str, limits: Limits) -> Probe:
+def _probe_open(container: InputContainer, uri: str, limits: Limits, policy: VideoPolicy) -> Probe:
     names = set(container.format.name.split(","))
     if names & set(STILL_IMAGE_DEMUXERS):
         _refuse(uri, "still_image", "is a still image, not a video; remove it from the catalog")
@@ -69,11 +70,16 @@ def _probe_open(container: InputContainer, uri: str, limits: Limits) -> Probe:
     videos = [s for s in streams if s.kind == "video" and not s.attached_picture]
     if not videos:
         _refuse(uri, "no_video_stream", "has no video stream (cover art does not count)")
-    if names & set(ELEMENTARY_DEMUXERS):
-        _refuse(uri, "no_timestamps", "is a raw stream without timestamps; wrap it into MP4 or MKV first")
+    if names & set(ELEMENTARY_DEMUXERS) and policy.assume_fps is None:
+        _refuse(uri, "no_timestamps", "is a raw stream without timestamps; wrap it into MP4 or MKV first, or "
+                "give its rate as video.assume_fps")  # fmt: skip
     stream = video_stream(container, videos[0].index)
     _check_stream(container, stream, uri, limits)
-    return _describe(container, stream, streams, videos)
+    lost = _lost_samples(container, stream)
+    if lost and not policy.partial:
+        _refuse(uri, "truncated", f"is cut off: {lost} of its {len(stream.index_entries)} frames lie beyond "
+                "its end; fetch it again, or process what is there with --allow-partial")  # fmt: skip
+    return _describe(container, stream, streams, videos, lost)
 
 
 def _check_stream(container: InputContainer, stream: VideoStream, uri: str, limits: Limits) -> None:
@@ -91,22 +97,17 @@ def _check_stream(container: InputContainer, stream: VideoStream, uri: str, limi
     if seconds is not None and seconds > Fraction(limits.max_seconds):
         _refuse(uri, "too_long", f"lasts {round(seconds)} s, more than limits.max_seconds = "
                 f"{limits.max_seconds:g}; raise the limit or cut the video")  # fmt: skip
-    _check_samples(container, stream, uri)
     _check_packets(container, stream, uri)
 
 
-def _check_samples(container: InputContainer, stream: VideoStream, uri: str) -> None:
-    """An MP4 lists the place of every sample, so a cut file is known before it is decoded.
+def _lost_samples(container: InputContainer, stream: VideoStream) -> int:
+    """Samples that an MP4 lists but that lie beyond its end: a cut file is known before it is decoded.
 
     The header's frame count says less: an edit list may leave samples out.
     """
     if "mov" not in container.format.name.split(","):
-        return
-    places = [entry.pos + entry.size for entry in stream.index_entries]
-    lost = sum(place > container.size for place in places)
-    if lost:
-        _refuse(uri, "truncated", f"is cut off: {lost} of its {len(places)} frames lie beyond its end; "
-                "fetch it again")  # fmt: skip
+        return 0
+    return sum(entry.pos + entry.size > container.size for entry in stream.index_entries)
 
 
 def _check_packets(container: InputContainer, stream: VideoStream, uri: str) -> None:
@@ -131,6 +132,7 @@ def _describe(
     stream: VideoStream,
     streams: tuple[StreamSummary, ...],
     videos: list[StreamSummary],
+    lost: int,
 ) -> Probe:
     context = stream.codec_context
     pix_fmt = context.pix_fmt or "unknown"
@@ -139,8 +141,6 @@ def _describe(
     if len(videos) > 1:
         others = ", ".join(str(s.index) for s in videos[1:])
         warnings.append(f"multiple_video_streams: stream {stream.index} is processed, not {others}")
-    if stream.metadata.get("alpha_mode") == "1":
-        warnings.append("alpha_dropped: the transparency of this VP8/VP9 stream is not decoded")
     return Probe(
         container=container.format.name,
         streams=streams,
@@ -154,6 +154,8 @@ def _describe(
         colour=resolve_colour(tags, pix_fmt, context.width, context.height),
         geometry=Geometry(context.width, context.height, _sar(stream), None),
         warnings=tuple(warnings),
+        hidden_alpha=has_hidden_alpha(stream),
+        samples_lost=lost,
     )
 
 

@@ -28,6 +28,7 @@ class SceneFinder:
             ContentDetector(threshold=HARD_CUT_SCORE, min_scene_len=1),
         )
         self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
         self._cuts = {0}
 
     def feed(self, ordinal: int, frame: VideoFrame) -> None:
@@ -42,8 +43,11 @@ class SceneFinder:
         return tuple(sorted(self._cuts))
 
     def _small_picture(self, frame: VideoFrame) -> np.ndarray:
-        width = min(PICTURE_WIDTH, frame.width)
-        height = max(1, round(frame.height * width / frame.width))
+        if self._size is None:
+            # The first picture's, even if later ones differ: the detector compares neighbours.
+            width = min(PICTURE_WIDTH, frame.width)
+            self._size = width, max(1, round(frame.height * width / frame.width))
+        width, height = self._size
         small = self._reformatter.reformat(
             frame, width=width, height=height, format="bgr24", interpolation=Interpolation.AREA
         )

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 Origin = Literal["source", "assumed"]
+Deinterlace = Literal["", "flagged", "tff", "bff"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,24 @@ class Hdr:
 
 
 @dataclass(frozen=True)
+class Treatment:
+    """What is done to decoded pictures before anything else sees them; settled when a file is indexed.
+
+    ``alpha``: transparency goes along. ``deinterlace``: whole pictures are made of the frames marked as
+    interlaced (``flagged``), or of all frames with that field first (``tff``, ``bff``). ``scale``: all
+    pictures get the size and format of the first. ``linear``: the file's own times cannot be sought, so it
+    is read from its start. ``light_peak``: the luminance in cd/m2 that the model sees as white; 0 when
+    code values go through as they are.
+    """
+
+    alpha: bool = False
+    deinterlace: Deinterlace = ""
+    scale: bool = False
+    linear: bool = False
+    light_peak: int = 0
+
+
+@dataclass(frozen=True)
 class StreamSummary:
     """One stream of the source container: kind is video, audio, subtitle, data or attachment."""
 
@@ -61,6 +80,8 @@ class Probe:
     """What the header and the first packets of a file say, before any picture is decoded.
 
     ``stream`` is the index of the chosen video stream; ``average_rate`` may be 0 when unknown.
+    ``hidden_alpha``: VP8 or VP9 with transparency beside the pictures. ``samples_lost``: frames that an
+    MP4 lists beyond its end.
     """
 
     container: str
@@ -75,6 +96,8 @@ class Probe:
     colour: Colour
     geometry: Geometry
     warnings: tuple[str, ...]
+    hidden_alpha: bool = False
+    samples_lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +133,7 @@ class VideoIndex:
     warnings: tuple[str, ...]
     hdr: Hdr | None = None
     field_order: int = 0
+    treatment: Treatment = Treatment()
 
     @property
     def frames(self) -> int:

@@ -19,10 +19,10 @@ from pipeline.errors import SourceError
 from pipeline.video.colour import UNSPECIFIED
 from pipeline.video.encoders import HDR_ENCODERS
 from pipeline.video.geometry import is_rotation, scaled_matrix, scaled_sar
-from pipeline.video.index import read_first_frame
-from pipeline.video.opening import DecodeCount, decode_stream, fix_threads, open_media
+from pipeline.video.opening import DecodeCount, Decoder, decode_stream, has_hidden_alpha, open_media
 from pipeline.video.planes import plane_bytes
 from pipeline.video.probe import video_stream
+from pipeline.video.side_data import read_first_frame
 from pipeline.video.types import Assembly, Hdr, Measured, Segment, VideoIndex
 
 _ANY_SIZE = 2**31 - 1
@@ -84,13 +84,13 @@ def _choose(container: InputContainer, stream: int | None) -> VideoStream:
 
 
 def _measure(container: InputContainer, stream: VideoStream) -> tuple[Measured, VideoFrame | None]:
-    fix_threads(stream)
     count = DecodeCount()
     whole = hashlib.md5(usedforsecurity=False)
     digests: list[str] = []
     pts: list[int] = []
     first = None
-    for frame in decode_stream(container, stream, count):
+    decoder = Decoder(stream, alpha=has_hidden_alpha(stream))
+    for frame in decode_stream(container, stream, decoder, count):
         data = plane_bytes(frame)
         whole.update(data)
         digests.append(hashlib.md5(data, usedforsecurity=False).hexdigest())
@@ -244,7 +244,7 @@ def _sound(path: str, index: int) -> str:
     count = DecodeCount()
     with open_media(path, _ANY_SIZE) as container:
         stream: Any = container.streams[index]
-        for frame in decode_stream(container, stream, count):
+        for frame in decode_stream(container, stream, Decoder(stream), count):
             sound: Any = frame
             digest.update(sound.to_ndarray().tobytes())
     return digest.hexdigest()

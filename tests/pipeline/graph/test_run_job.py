@@ -17,7 +17,7 @@ from pipeline.errors import SpecError
 from pipeline.events import Event
 from pipeline.graph import run_job
 from pipeline.settings import ConsistencySettings
-from pipeline.video.decode import decode_rgb
+from pipeline.video.rgb import decode_rgb
 from pipeline.video.verify import measure
 from tests.pipeline.graph.jobs import identity_job, restore_job, run, stylize_job
 from tests.pipeline.video.media import Clip, index_of, make_clip

@@ -12,8 +12,8 @@ import pytest
 from pipeline.errors import ChunkError
 from pipeline.settings import EncodeSettings
 from pipeline.video.assemble import assemble
-from pipeline.video.decode import decode_rgb
 from pipeline.video.encode import encode_rgb_segment
+from pipeline.video.rgb import decode_rgb
 from pipeline.video.verify import measure, verify_output
 from tests.pipeline.video.media import LOSSLESS, LOSSY, Clip, all_md5, identity, index_of, make_clip
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SourceError
-from pipeline.video.decode import decode_frames, decode_rgb
+from pipeline.video.decode import decode_frames
 from pipeline.video.planes import hash64
+from pipeline.video.rgb import decode_rgb
 from tests.pipeline.video.media import Clip, index_of, make_clip
 
 _LONG = tuple(range(0, 70 * 512, 512))

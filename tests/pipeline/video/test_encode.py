@@ -11,10 +11,11 @@ import pytest
 
 from pipeline.errors import ChunkError, SpecError
 from pipeline.settings import EncodeSettings
-from pipeline.video.decode import decode_frames, decode_rgb
+from pipeline.video.decode import decode_frames
 from pipeline.video.encode import encode_rgb_segment, encode_source_segment
 from pipeline.video.encoders import choose_pix_fmt, plan_encoder
-from pipeline.video.index import read_first_frame
+from pipeline.video.rgb import decode_rgb
+from pipeline.video.side_data import read_first_frame
 from pipeline.video.types import Hdr
 from tests.pipeline.video.media import LOSSLESS, LOSSY, Clip, all_md5, chunked, identity, index_of, make_clip
 

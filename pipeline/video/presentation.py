@@ -1,0 +1,119 @@
+"""Presentation times of frames whose file states them badly: missing, twice, or running backwards."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+
+@dataclass(frozen=True)
+class TimeFault:
+    """The first frame whose time cannot stand: ``code`` is the reason word, ``ordinal`` the frame, and
+    ``missing`` the number of frames without any time."""
+
+    code: str
+    ordinal: int
+    missing: int
+
+
+def find_fault(raw: Sequence[int | None]) -> TimeFault | None:
+    """What is wrong with times in presentation order, or None: every time is there and they increase.
+
+    Codes: ``no_timestamps`` (not one), ``pts_missing``, ``duplicate_pts``, ``pts_not_monotonic``.
+    """
+    missing = sum(pts is None for pts in raw)
+    if raw and missing == len(raw):
+        return TimeFault("no_timestamps", 0, missing)
+    if missing:
+        return TimeFault("pts_missing", raw.index(None), missing)
+    for ordinal, (a, b) in enumerate(pairwise(raw), 1):
+        if a is not None and b is not None and a >= b:
+            return TimeFault("duplicate_pts" if a == b else "pts_not_monotonic", ordinal, 0)
+    return None
+
+
+def rebuild_times(raw: Sequence[int | None], step: int) -> tuple[list[int], int]:
+    """Strictly increasing times that change as few of the known ones as possible.
+
+    Kept is the longest run of frames, in order, whose times leave at least one tick for each frame
+    between them. Frames between two kept ones are spread evenly; those before the first and after the
+    last follow at ``step`` ticks.
+
+    Returns:
+        The times, and how many of them are not the file's own.
+
+    Raises:
+        ValueError: no time is known at all.
+    """
+    kept = _longest_consistent(raw)
+    if not kept:
+        raise ValueError("not one frame has a time")
+    times = [0] * len(raw)
+    first, last = kept[0], kept[-1]
+    for i in range(first):
+        times[i] = _known(raw, first) - (first - i) * step
+    for i in range(last, len(raw)):
+        times[i] = _known(raw, last) + (i - last) * step
+    for a, b in pairwise(kept):
+        start, span = _known(raw, a), _known(raw, b) - _known(raw, a)
+        for i in range(a, b):
+            times[i] = start + span * (i - a) // (b - a)
+    return times, len(raw) - len(kept)
+
+
+def usual_step(times: Sequence[int | None]) -> int | None:
+    """The median distance of neighbours that both have a time and increase; None without any."""
+    steps = sorted(b - a for a, b in pairwise(times) if a is not None and b is not None and b > a)
+    return steps[len(steps) // 2] if steps else None
+
+
+def running_time(pts: Sequence[int]) -> int:
+    """First to last frame without the jumps of the clock, in time base units."""
+    limit = _longest_step(pts)
+    return sum(b - a for a, b in pairwise(pts) if b - a <= limit)
+
+
+def gap_warnings(pts: Sequence[int], time_base: Fraction) -> list[str]:
+    limit = _longest_step(pts)
+    gaps = [(b - a, i + 1) for i, (a, b) in enumerate(pairwise(pts)) if b - a > limit]
+    return [f"pts_gap: {float(gap * time_base):.3f} s before frame {i}, times kept" for gap, i in gaps[:8]]
+
+
+def _known(raw: Sequence[int | None], ordinal: int) -> int:
+    pts = raw[ordinal]
+    assert pts is not None
+    return pts
+
+
+def _longest_consistent(raw: Sequence[int | None]) -> list[int]:
+    """Ordinals of the longest subsequence in which time minus ordinal never falls (patience sorting)."""
+    tails: list[int] = []
+    at_tail: list[int] = []
+    before: dict[int, int] = {}
+    for ordinal, pts in enumerate(raw):
+        if pts is None:
+            continue
+        slack = pts - ordinal
+        place = bisect_right(tails, slack)
+        if place:
+            before[ordinal] = at_tail[place - 1]
+        if place == len(tails):
+            tails.append(slack)
+            at_tail.append(ordinal)
+        else:
+            tails[place], at_tail[place] = slack, ordinal
+    kept = at_tail[-1:]
+    while kept and kept[-1] in before:
+        kept.append(before[kept[-1]])
+    return kept[::-1]
+
+
+def _longest_step(pts: Sequence[int]) -> int:
+    """A longer step than ten usual ones is a hole; too few frames tell nothing of what is usual."""
+    steps = sorted(b - a for a, b in pairwise(pts))
+    if len(steps) < 8:
+        return max(steps, default=0)
+    return 10 * steps[len(steps) // 2]

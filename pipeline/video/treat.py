@@ -1,0 +1,39 @@
+"""Decoded frames after the treatment that their index settled: what the rest of the pipeline calls frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from pipeline.video.colour import convert_frame, scale_frame
+from pipeline.video.decode import decode_frames
+from pipeline.video.fields import HALO, deinterlaced
+from pipeline.video.types import VideoIndex
+
+
+def treated_frames(path: str, index: VideoIndex, a: int, b: int) -> Iterator[VideoFrame]:
+    """Frames ``a <= ordinal < b`` in the first frame's size and format, as whole pictures if so settled.
+
+    A frame does not depend on the range it was read in. Raises as `decode_frames` does.
+    """
+    how = index.treatment.deinterlace
+    if not how or a == b:
+        yield from _one_size(decode_frames(path, index, a, b), index)
+        return
+    first, last = max(0, a - HALO), min(index.frames, b + HALO)
+    frames = deinterlaced(_one_size(decode_frames(path, index, first, last), index), how)
+    yield from islice(frames, a - first, b - first)
+
+
+def _one_size(frames: Iterator[VideoFrame], index: VideoIndex) -> Iterator[VideoFrame]:
+    if not index.treatment.scale:
+        yield from frames
+        return
+    width, height = index.geometry.width, index.geometry.height
+    reformatter = VideoReformatter()
+    for frame in frames:
+        plain = convert_frame(frame, index.colour, index.pix_fmt, reformatter)
+        yield scale_frame(plain, width, height, reformatter)
