@@ -168,7 +168,7 @@ def train_embedded(
         float | None, typer.Option(help="Wall time of the run, all parts together. Default: 150.")
     ] = None,
     iterations: Annotated[
-        int | None, typer.Option(help="Length per part instead of minutes: reproducible by seed.")
+        int | None, typer.Option(help="Length of the prior's training (a third for the autoencoder).")
     ] = None,
     start: Annotated[
         Path | None, typer.Option("--start-from", metavar="DIR", help="Go on from this checkpoint.")

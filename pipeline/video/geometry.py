@@ -8,6 +8,8 @@ import numpy as np
 
 from pipeline.video.types import Geometry
 
+_ONE = 1 << 16
+
 
 def is_rotation(matrix: tuple[int, ...] | None) -> bool:
     """Whether a display matrix only turns or mirrors by right angles, all that Matroska can say."""
@@ -51,12 +53,14 @@ def as_stored(pictures: np.ndarray, matrix: tuple[int, ...] | None) -> np.ndarra
 
 def _moves(matrix: tuple[int, ...] | None) -> tuple[bool, bool, bool]:
     """Transpose, then flip rows, then flip columns (ISO 14496-12, 6.2.2: x' = a x + c y, y' = b x + d y)."""
-    if matrix is None or not is_rotation(matrix):
+    if matrix is None or matrix[2] or matrix[5]:
         return False, False, False
     a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
-    if a == 0 and d == 0:
+    if not a and not d and abs(b) == abs(c) == _ONE:
         return True, b < 0, c < 0
-    return False, d < 0, a < 0
+    if not b and not c and abs(a) == abs(d) == _ONE:
+        return False, d < 0, a < 0
+    return False, False, False
 
 
 def _flipped(pictures: np.ndarray, rows: bool, columns: bool) -> np.ndarray:

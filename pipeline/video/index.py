@@ -39,6 +39,8 @@ from pipeline.video.side_data import FirstFrame, dynamic_side_data, read_first_f
 from pipeline.video.types import Deinterlace, Geometry, Probe, Treatment, VideoIndex
 
 _HOLES_NAMED = 16
+#: A file of which more cannot be decoded is no video with a flaw any more.
+_ERROR_SHARE = Fraction(1, 10)
 
 
 def build_index(
@@ -53,9 +55,9 @@ def build_index(
         policy: what to do with sources that are not plain; None refuses or keeps, as `VideoPolicy` does.
 
     Raises:
-        SourceError: everything `probe` raises, and ``no_frames``, ``no_timestamps``, ``pts_missing``,
-            ``duplicate_pts``, ``pts_not_monotonic``, ``resolution_change``, ``interlaced``, ``alpha``,
-            ``hdr``, ``too_many_frames``, ``too_long``, ``too_many_pixels``.
+        SourceError: everything `probe` raises, and ``no_frames``, ``damaged``, ``no_timestamps``,
+            ``pts_missing``, ``duplicate_pts``, ``pts_not_monotonic``, ``resolution_change``,
+            ``interlaced``, ``alpha``, ``hdr``, ``too_many_frames``, ``too_long``, ``too_many_pixels``.
     """
     policy = policy or VideoPolicy()
     facts = probe(path, uri, limits, policy)
@@ -172,6 +174,10 @@ class _Scan:
     def _check_whole(self, frames: int) -> None:
         if frames == 0:
             self._refuse("no_frames", f"has {self.count.packets} packets but not one decodable frame")
+        if self.count.errors > _ERROR_SHARE * self.count.packets and not self.policy.partial:
+            share = f"{self.count.errors} of {self.count.packets}"
+            self._refuse("damaged", f"has {share} packets that cannot be decoded; fetch it again, or process "
+                         "what is there with --allow-partial")  # fmt: skip
         self.times = self._settle_times()
         seconds = running_time(self.times.pts) * self.times.time_base
         if seconds > Fraction(self.limits.max_seconds):

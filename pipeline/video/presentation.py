@@ -89,26 +89,30 @@ def _known(raw: Sequence[int | None], ordinal: int) -> int:
 
 
 def _longest_consistent(raw: Sequence[int | None]) -> list[int]:
-    """Ordinals of the longest subsequence in which time minus ordinal never falls (patience sorting)."""
+    """Ordinals of the longest subsequence in which time minus ordinal never falls (patience sorting).
+
+    It is built from the end: of several as long, the one with the earlier frames is found.
+    """
     tails: list[int] = []
     at_tail: list[int] = []
-    before: dict[int, int] = {}
-    for ordinal, pts in enumerate(raw):
+    after: dict[int, int] = {}
+    for ordinal in reversed(range(len(raw))):
+        pts = raw[ordinal]
         if pts is None:
             continue
-        slack = pts - ordinal
-        place = bisect_right(tails, slack)
+        lead = ordinal - pts
+        place = bisect_right(tails, lead)
         if place:
-            before[ordinal] = at_tail[place - 1]
+            after[ordinal] = at_tail[place - 1]
         if place == len(tails):
-            tails.append(slack)
+            tails.append(lead)
             at_tail.append(ordinal)
         else:
-            tails[place], at_tail[place] = slack, ordinal
+            tails[place], at_tail[place] = lead, ordinal
     kept = at_tail[-1:]
-    while kept and kept[-1] in before:
-        kept.append(before[kept[-1]])
-    return kept[::-1]
+    while kept and kept[-1] in after:
+        kept.append(after[kept[-1]])
+    return kept
 
 
 def _longest_step(pts: Sequence[int]) -> int:
