@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import ChunkError
-from pipeline.plan import plan_video
+from pipeline.plan import ChunkPlan, plan_video
 from pipeline.settings import ConsistencySettings, EncodeSettings, Limits
 from pipeline.video.assemble import assemble
 from pipeline.video.container import choose_container
@@ -27,18 +27,28 @@ def identity_job(path: str, folder: Path, settings: EncodeSettings, *, through_r
     index = build_index(path, path, Limits(), "")
     segments: list[Segment] = []
     paths: list[str] = []
+    work = _through_rgb if through_rgb else _as_decoded
     for n, chunk in enumerate(plan_video(index, ConsistencySettings(), 1).chunks):
         paths.append(str(folder / f"chain-{n}.mkv"))
-        if through_rgb:
-            rgb = decode_rgb(path, index, range(chunk.first, chunk.last))
-            segments.append(encode_rgb_segment(paths[-1], rgb, chunk.gops, index, settings))
-        else:
-            frames = decode_frames(path, index, chunk.first, chunk.last)
-            segments.append(encode_source_segment(paths[-1], frames, chunk.gops, index, settings))
+        segments.append(work(path, paths[-1], chunk, index, settings))
     container = choose_container(index, settings)
     out = str(folder / f"chain.{container}")
     check(out, path, index, segments, assemble(path, index, paths, out, container, settings))
     return out
+
+
+def _as_decoded(
+    path: str, segment: str, chunk: ChunkPlan, index: VideoIndex, settings: EncodeSettings
+) -> Segment:
+    frames = decode_frames(path, index, chunk.first, chunk.last)
+    return encode_source_segment(segment, frames, chunk.gops, index, settings)
+
+
+def _through_rgb(
+    path: str, segment: str, chunk: ChunkPlan, index: VideoIndex, settings: EncodeSettings
+) -> Segment:
+    rgb = decode_rgb(path, index, range(chunk.first, chunk.last))
+    return encode_rgb_segment(segment, rgb, chunk.gops, index, settings)
 
 
 def check(out: str, source: str, index: VideoIndex, segments: list[Segment], assembly: Assembly) -> None:
