@@ -130,13 +130,16 @@ def clean(out: Out, endpoint_url: Endpoint = None) -> int:
 @guarded
 def bench(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="restoration, gops, prior or sharing.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME", help="restoration, gops, prior, sharing or video.", show_default=False
+        ),
     ],
     as_json: Json = False,
     quick: Annotated[bool, typer.Option("--quick", help="Finish in two minutes.")] = False,
     pictures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Pictures and clips to measure on; for prior and sharing."),
+        typer.Option(metavar="DIR", help="Pictures and clips to measure on; for prior, sharing and video."),
     ] = None,
 ) -> int:
     """Measure ratios against stated bounds in one run; keeps bench-out/NAME.json."""

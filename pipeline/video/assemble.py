@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from typing import Any
 
@@ -106,7 +107,7 @@ class _Assembling:
             out.metadata.update(clean_tags(self.source.metadata))
             out.set_chapters(self.source.chapters())
             out.start_encoding()
-            video = self._video_packets(target, first.streams.video[0].codec_context.extradata)
+            video = self._video_packets(target, first)
             others = carried_packets(self.source, self.carried, self.warnings)
             for packet in heapq.merge(video, self._shifted(others), key=packet_seconds):
                 out.mux_one(packet)
@@ -180,16 +181,18 @@ class _Assembling:
         target.set_display_matrix(scaled_matrix(self.index.geometry, encoded.width, encoded.height))
         return target
 
-    def _video_packets(self, target: Any, extradata: bytes | None) -> Iterator[Packet[Any]]:
-        """Packets of all segments in decode order with their final times."""
+    def _video_packets(self, target: Any, first: InputContainer) -> Iterator[Packet[Any]]:
+        """Packets of all segments, of which ``first`` is open already, in decode order with their final
+        times."""
         index = self.index
         ticks = index.time_base.numerator
         offset = int(self.shift * index.time_base.denominator)
         pts = [p * ticks + offset for p in index.pts]
         dts = decode_times(pts, reorder_delay(self.ranks))
+        extradata = first.streams.video[0].codec_context.extradata
         at = 0
-        for path in self.segment_paths:
-            with av.open(path) as segment:
+        for n, path in enumerate(self.segment_paths):
+            with nullcontext(first) if n == 0 else _open_segment(path) as segment:
                 stream = segment.streams.video[0]
                 if stream.codec_context.extradata != extradata:
                     raise _mismatch(f"{path} has other codec headers than the first segment")
@@ -230,12 +233,21 @@ class _Assembling:
         return packet
 
 
+def _open_segment(path: str) -> AbstractContextManager[Any]:
+    """Open a segment for its packets and headers only.
+
+    By default FFmpeg decodes pictures to guess what the container does not say; that takes longer than
+    copying the packets.
+    """
+    return av.open(path, format="matroska", options={"probesize": "32", "fpsprobesize": "0"})
+
+
 def _segment_ranks(paths: Sequence[str], index: VideoIndex) -> list[int]:
     """Presentation rank in the whole video of every packet, in file order."""
     ranks: list[int] = []
     for path in paths:
         try:
-            with av.open(path) as segment:
+            with _open_segment(path) as segment:
                 pts = [p.pts for p in segment.demux(segment.streams.video[0]) if p.size > 0]
         except (FFmpegError, IndexError) as error:
             raise _mismatch(f"{path} cannot be read ({type(error).__name__})") from error

@@ -1,8 +1,8 @@
 """Exact random access: frames by ordinal, each proven against the index before it is handed out.
 
-A seek goes to the key packet's own DTS, one key frame early, and the pictures that follow are
-compared with the index by timestamp and hash. At the first difference the file is read from its
-start instead, which is how the index itself was made.
+A seek goes to a key packet and not behind it, and the pictures that follow are compared with the index by
+timestamp and hash. At the first difference the seek is repeated one key frame early, and at the next
+the file is read from its start, which is how the index itself was made.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from pipeline.video.planes import hash64
 from pipeline.video.probe import video_stream
 from pipeline.video.types import VideoIndex
 
-PREROLL_KEYS = 1
+# Key frames to start before the one that should do. Few files need one more, and finding out costs little.
+PREROLLS = (0, 1)
 _SEEK_BACK_SECONDS = (Fraction(0), Fraction(1, 2), Fraction(1), Fraction(2), Fraction(4))
 # The size was already accepted by the index; a picture of any other size fails its hash.
 _ANY_SIZE = 2**31 - 1
@@ -43,9 +44,12 @@ def decode_frames(path: str, index: VideoIndex, a: int, b: int) -> Iterator[Vide
         return
     at = a
     try:
-        for frame in _after_seek(path, index, a, b):
-            yield frame
-            at += 1
+        for preroll in PREROLLS:
+            if at == b:
+                return
+            for frame in _after_seek(path, index, at, b, preroll):
+                yield frame
+                at += 1
         if at < b:
             yield from _from_start(path, index, at, b)
     except (FFmpegError, OSError) as error:
@@ -56,16 +60,17 @@ def decode_frames(path: str, index: VideoIndex, a: int, b: int) -> Iterator[Vide
         ) from error
 
 
-def _after_seek(path: str, index: VideoIndex, a: int, b: int) -> Iterator[VideoFrame]:
-    """Verified frames from ``a`` on; stops early at the first frame that is not as indexed."""
-    key = bisect_right(index.key_pts, index.pts[a]) - 1 - PREROLL_KEYS
+def _after_seek(path: str, index: VideoIndex, a: int, b: int, preroll: int) -> Iterator[VideoFrame]:
+    """Verified frames from ``a`` on, read from ``preroll`` key frames before the last one that is not later;
+    stops early at the first frame that is not as indexed."""
+    key = bisect_right(index.key_pts, index.pts[a]) - 1 - preroll
     if key <= 0 or index.treatment.linear:
         return
     with open_media(path, _ANY_SIZE) as container:
         stream = video_stream(container, index.stream)
         decoder = Decoder(stream, alpha=index.treatment.alpha)
         at = a
-        for frame in _frames_from_key(container, stream, decoder, index.key_dts[key]):
+        for frame in _frames_from_key(container, stream, decoder, index.key_pts[key], index.key_dts[key]):
             if frame.pts is None or frame.pts > index.pts[at]:
                 return
             if frame.pts < index.pts[at]:
@@ -79,11 +84,13 @@ def _after_seek(path: str, index: VideoIndex, a: int, b: int) -> Iterator[VideoF
 
 
 def _frames_from_key(
-    container: InputContainer, stream: VideoStream, decoder: Decoder, dts: int
+    container: InputContainer, stream: VideoStream, decoder: Decoder, pts: int, dts: int
 ) -> Iterator[VideoFrame]:
     count = DecodeCount()
-    for back in _SEEK_BACK_SECONDS:
-        target = dts - int(back / Fraction(stream.time_base or 1))
+    second = 1 / Fraction(stream.time_base or 1)
+    # Some demuxers seek by pts, MP4 since FFmpeg 4.4: with the DTS they stop a whole group of pictures early.
+    # Others land behind the key frame that way, which the first packet tells.
+    for target in (pts, *(dts - int(back * second) for back in _SEEK_BACK_SECONDS)):
         try:
             container.seek(target, stream=stream)
         except FFmpegError:

@@ -11,7 +11,6 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from pipeline.video.colour import frame_to_rgb, rgb_to_frame
-from pipeline.video.decode import PREROLL_KEYS
 from pipeline.video.geometry import as_stored, upright
 from pipeline.video.hdr import from_display, to_display
 from pipeline.video.treat import treated_frames
@@ -80,7 +79,7 @@ def _runs(index: VideoIndex, ordinals: list[int]) -> list[list[int]]:
     previous_key = 0
     for ordinal in ordinals:
         key = 0 if index.treatment.linear else bisect_right(index.key_pts, index.pts[ordinal])
-        if runs and key <= previous_key + PREROLL_KEYS:
+        if runs and key <= previous_key + 1:
             runs[-1].append(ordinal)
         else:
             runs.append([ordinal])

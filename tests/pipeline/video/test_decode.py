@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 import pytest
 
 from pipeline.errors import SourceError
+from pipeline.video import decode
 from pipeline.video.decode import decode_frames
+from pipeline.video.opening import Decoder
 from pipeline.video.planes import hash64
 from pipeline.video.rgb import decode_rgb
 from tests.pipeline.video.media import Clip, index_of, make_clip
@@ -90,3 +93,34 @@ def test_ranges_outside_the_video_and_unsorted_ordinals_are_refused(tmp_path):
     with pytest.raises(ValueError, match="increasing"):
         decode_rgb(path, index, [4, 4])
     assert decode_rgb(path, index, []).shape == (0, 48, 64, 3)
+
+
+def test_a_range_that_starts_on_a_key_frame_decodes_nothing_before_it(tmp_path, monkeypatch):
+    path = make_clip(tmp_path / "a.mp4", _CLIPS["closed.mp4"])
+    index = index_of(path)
+    start = index.pts.index(index.key_pts[3])
+    decoded, real = [], Decoder.decode
+
+    def noting(self, packet, count):
+        frames = real(self, packet, count)
+        decoded.extend(frame.pts for frame in frames)
+        return frames
+
+    monkeypatch.setattr(Decoder, "decode", noting)
+    assert [f.pts for f in decode_frames(path, index, start, start + 2)] == list(index.pts[start : start + 2])
+    assert min(decoded) == index.pts[start]
+
+
+def test_a_seek_that_was_not_enough_is_repeated_one_key_frame_early(tmp_path, monkeypatch):
+    path = make_clip(tmp_path / "a.mp4", _CLIPS["closed.mp4"])
+    index = index_of(path)
+    after_seek, tries = decode._after_seek, []
+
+    def failing_first(path, index, a, b, preroll):
+        tries.append((a, preroll))
+        frames = after_seek(path, index, a, b, preroll)
+        return islice(frames, 2) if preroll == 0 else frames
+
+    monkeypatch.setattr(decode, "_after_seek", failing_first)
+    assert [f.pts for f in decode_frames(path, index, 41, 47)] == list(index.pts[41:47])
+    assert tries == [(41, 0), (43, 1)]
