@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -98,6 +98,33 @@ def _sound_packets(stream: Any, seconds: float) -> list[Any]:
     frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]), "fltp", "stereo")
     frame.sample_rate, frame.pts = context.sample_rate, 0
     return [*stream.encode(frame), *stream.encode(None)]
+
+
+def remux(
+    path: str,
+    target: Path,
+    *,
+    times: Callable[[int], int] | None = None,
+    durations: Callable[[int], int] | None = None,
+    options: dict[str, str] | None = None,
+) -> str:
+    """Copy the first video stream packet by packet.
+
+    ``times`` gives packet i its pts and dts in the target's own time base, ``durations`` gives a
+    packet its duration by its pts; ``options`` are the muxer's.
+    """
+    with av.open(path) as source, av.open(str(target), "w", container_options=options or {}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        out.start_encoding()
+        for i, packet in enumerate(p for p in source.demux(source.streams.video[0]) if p.size):
+            packet.stream = stream
+            if times is not None:
+                packet.time_base = stream.time_base
+                packet.pts = packet.dts = times(i)
+            if durations is not None:
+                packet.duration = durations(packet.pts)
+            out.mux_one(packet)
+    return str(target)
 
 
 def index_of(path: str) -> VideoIndex:
