@@ -26,7 +26,8 @@ LOSSY = EncodeSettings(codec="libx264", crf=23, preset="veryfast")
 
 @dataclass(frozen=True)
 class Clip:
-    """What to synthesize. ``pts`` are in ``time_base``; colours change at ``cuts``."""
+    """What to synthesize. ``pts`` are in ``time_base``; colours change at ``cuts``; ``options`` are the
+    encoder's, ``muxer`` the container's."""
 
     pts: Sequence[int] = tuple(range(0, 24 * 512, 512))
     time_base: Fraction = Fraction(1, 12_800)
@@ -42,6 +43,7 @@ class Clip:
     audio_rate: int = 48_000
     matrix: tuple[int, ...] | None = None
     options: dict[str, str] = field(default_factory=dict)
+    muxer: dict[str, str] = field(default_factory=dict)
 
 
 def picture(i: int, width: int, height: int, scene: int = 0) -> np.ndarray:
@@ -55,7 +57,7 @@ def picture(i: int, width: int, height: int, scene: int = 0) -> np.ndarray:
 def make_clip(path: Path, clip: Clip | None = None) -> str:
     """Write a clip; the suffix decides the container."""
     clip = clip or Clip()
-    with av.open(str(path), "w") as out:
+    with av.open(str(path), "w", container_options=dict(clip.muxer)) as out:
         video = _video_stream(out, clip)
         audio = out.add_stream(clip.audio, rate=clip.audio_rate) if clip.audio else None
         if audio is not None:
