@@ -97,7 +97,13 @@ def _sound_packets(stream: Any, seconds: float) -> list[Any]:
     context = stream.codec_context
     count = int(seconds * context.sample_rate)
     wave = np.sin(np.arange(count) / 20.0).astype(np.float32) * 0.3
-    frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]), "fltp", "stereo")
+    whole = np.stack([wave, wave])
+    if context.format is not None and context.format.name == "s16":
+        frame = av.AudioFrame.from_ndarray(
+            (whole * 32_767).astype(np.int16).T.reshape(1, -1), "s16", "stereo"
+        )
+    else:
+        frame = av.AudioFrame.from_ndarray(whole, "fltp", "stereo")
     frame.sample_rate, frame.pts = context.sample_rate, 0
     return [*stream.encode(frame), *stream.encode(None)]
 
