@@ -1,21 +1,21 @@
 """The rules of the faithful round trip (S1-S48) and of verification (V1-V8), each with its test.
 
-Names without a file are tests below. Other files of this folder are named without ``test_``;
-``burned`` is `test_burned_in_numbers`. What needs more than a picture room (plans, stores, jobs) is
-tested where it lives.
+Names are beginnings of test names, without ``test_``; before a colon stands the file of this folder,
+and a name without one is below. What needs more than this room (plans, stores, jobs) is tested where
+it lives. A test of this file keeps the table true.
 
 | rule | what | test |
 |---|---|---|
 | S1 | known demuxers, file protocol, content | probe: what_is_not_a_video..., the_content_and_not_the_name |
 | S2 | no log levels, every open closed again | rules: all; tests/test_layering |
-| S3 | first video stream that is no cover | a_cover_beside_the_film..., probe: the_first_of_several |
-| S4 | refusals before decoding | probe: all refusals; an_encrypted_file..., a_header_without... |
+| S3 | first video stream that is no cover | a_cover_beside_the_film...; probe: the_first_of_several |
+| S4 | refusals before decoding | probe: all; an_encrypted_file..., a_header_without... |
 | S5 | one decoding thread, damage decodes alike | decoding_never_uses..., a_damaged_clip_decodes_alike... |
 | S6 | what the index holds of packets and frames | index: all; burned: the_index_lists_every_frame... |
-| S7 | no, repeated or falling timestamps | time_that_runs_backwards..., index: two_frames_at_one_time |
-| S8 | edit lists | assemble: frames_hidden_by_an_edit_list..., assemble: late.mp4 |
-| S9 | times are integers | the_stored_index_has_no_float..., rules: no_time_is_turned_into_a_float |
-| S10 | chunks cut inside a long group of pictures | a_clip_with_one_key_is_cut..., tests/pipeline/test_plan |
+| S7 | no, repeated or falling timestamps | time_that_runs_backwards...; index: two_frames_at_one_time |
+| S8 | edit lists | assemble: frames_hidden_by_an_edit_list..., late.mp4 |
+| S9 | times are integers | the_stored_index_has_no_float...; rules: no_time_is_turned_into_a_float |
+| S10 | chunks cut inside a long group of pictures | a_clip_with_one_key_is_cut...; tests/pipeline/test_plan |
 | S11 | one key: no quadratic decoding | consecutive_reads_of_a_clip_with_one_key... (xfail) |
 | S12 | seek by the key's DTS, one key early | a_read_near_the_end...; burned: any_range_of_ordinals... |
 | S13 | leading pictures behind the next key | burned: any_range_of_ordinals... (x265_leading, open) |
@@ -30,7 +30,7 @@ tested where it lives.
 | S22 | depth is kept | encode: ten_bits_stay_ten_bits, the_pixel_format_is_the_nearest |
 | S23 | all nine numbers of the matrix | turned_and_mirrored_pictures_keep_their_matrix |
 | S24 | aspect ratio | encode: super_resolution_keeps_the_aspect... |
-| S25 | odd sizes, padding, size changes | encode: odd_sizes...; index: a_change_of_size...; test_enhancer |
+| S25 | odd sizes, padding | encode: odd_sizes...; index: a_change_of_size...; tests/pipeline/test_enhancer |
 | S26 | interlaced by frame, kept flagged | encode: interlaced_pictures_stay_flagged... |
 | S27 | transparency | transparency_is_kept_or_its_loss_is_said |
 | S28 | static HDR | encode: static_hdr_metadata_is_written... |
@@ -39,9 +39,9 @@ tested where it lives.
 | S31 | PQ and HLG are said | index: tags_geometry...; hybrid_log_gamma_is_said |
 | S32 | streams, names, marks, chapters | assemble: subtitles_attachments...; forced_and_commentary... |
 | S33 | what a container takes | assemble: what_a_container_cannot...; subtitles_of_mp4_become... |
-| S34 | key frames without DTS | rules: the ban; a_key_packet_without_dts... |
+| S34 | key frames without DTS | rules: all; a_key_packet_without_dts... |
 | S35 | exact times, audio offset | assemble: all; odd_clocks_meet_exactly... |
-| S36 | edit lists and Matroska, ADTS | a_second_video_of_an_edit_listed..., assemble: stream.ts |
+| S36 | edit lists and Matroska, ADTS | a_second_video_of_an_edit_listed...; assemble: stream.ts |
 | S37 | chapters keep their times | assemble: subtitles_attachments_chapters... |
 | S38 | segment clock of its own | encode: every_group_starts... |
 | S39 | own DTS | timestamps: all; encode: segments_of_one_or_two_frames |
@@ -52,20 +52,21 @@ tested where it lives.
 | S44 | the last frame's duration | a_long_last_picture_is_held... |
 | S45 | one segment open at a time | hundreds_of_segments_need_few_open_files |
 | S46 | hvc1 and average rate | assemble: hevc_in_mp4...; the_average_rate_goes_along |
-| S47 | local file, verified, manifest last | tests/pipeline/storage/test_publish, test_commit_protocol |
+| S47 | local file, verified, manifest last | tests/pipeline/storage/test_publish |
 | S48 | remote sources are fetched whole | tests/pipeline/storage/test_source_cache |
-| V1 | streams, names, chapters, attachments | a_changed_copy_of_the_output_is_found_out |
+| V1 | streams, names, chapters | a_changed_copy_of_the_output_is_found_out (four xfail) |
 | V2 | frames and times | assemble: wrong_times...; one_late_frame... |
 | V3 | pictures and decode errors | assemble: swapped_segments..., a_damaged_output... |
 | V4 | audio bytes and offset | sound_that_moved...; assemble: wrong_times_tags_and_sound |
 | V5 | colour tags and HDR | missing_hdr_is_found_out; assemble: wrong_times_tags... |
-| V6 | lossless identity is exact | burned: lossless_chunks..., test_real_chunkings |
+| V6 | lossless identity is exact | burned: lossless_chunks...; real_chunkings: segments_of_any_size... |
 | V7 | quality at segment borders | segment_borders_are_not_visibly_worse... |
 | V8 | digest, size, versions | tests/pipeline/storage/test_publish; hostile_files: a_batch_of_all... |
 """
 
 from __future__ import annotations
 
+import re
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,7 @@ from tests.pipeline.video.media import (
     remux,
 )
 
+_ROOMS = {"burned": "burned_in_numbers"}
 CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
 _FORTY = tuple(range(0, 40 * 512, 512))
 _MASTERING = ((34000, 50000), (16000, 50000), (13250, 50000), (34500, 50000), (7500, 50000), (3000, 50000),
@@ -139,6 +141,39 @@ class _Job:
         return verify_output(
             output or trip.output, self.path, index or self.index, trip.segments, trip.assembly
         )[1]
+
+
+# The table above
+
+
+def _table() -> dict[str, list[tuple[str, str]]]:
+    """Per rule the tests named for it, as (file, beginning of the name)."""
+    table: dict[str, list[tuple[str, str]]] = {}
+    for rule, cell in re.findall(r"^\| ([SV]\d+) \|.*\| (.*) \|$", __doc__ or "", re.MULTILINE):
+        assert rule not in table
+        table[rule] = []
+        for group in re.sub(r" \(.*?\)", "", cell).split("; "):
+            room, _, names = group.rpartition(": ")
+            table[rule] += [(_ROOMS.get(room, room), name.removesuffix("...")) for name in names.split(", ")]
+    return table
+
+
+def test_the_table_has_every_rule_and_the_tests_it_names_exist():
+    rules = [f"S{n}" for n in range(1, 49)] + [f"V{n}" for n in range(1, 9)]
+    table = _table()
+    assert sorted(table) == sorted(rules)
+    here = Path(__file__).parent
+    root = here.parents[2]
+    for rule, named in table.items():
+        assert named, rule
+        for room, name in named:
+            if name.startswith("tests/"):
+                assert (root / name).with_suffix(".py").is_file(), f"{rule}: {name}"
+                continue
+            text = (here / f"test_{room or 'every_rule'}.py").read_text()
+            assert name == "all" or f"def test_{name}" in text or f'("{name}", Clip(' in text, (
+                f"{rule}: {name}"
+            )
 
 
 # Opening and refusing
