@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +26,8 @@ LOSSY = EncodeSettings(codec="libx264", crf=23, preset="veryfast")
 
 @dataclass(frozen=True)
 class Clip:
-    """What to synthesize. ``pts`` are in ``time_base``; colours change at ``cuts``."""
+    """What to synthesize. ``pts`` are in ``time_base``; colours change at ``cuts``; ``options`` are the
+    encoder's, ``muxer`` the container's."""
 
     pts: Sequence[int] = tuple(range(0, 24 * 512, 512))
     time_base: Fraction = Fraction(1, 12_800)
@@ -42,6 +43,7 @@ class Clip:
     audio_rate: int = 48_000
     matrix: tuple[int, ...] | None = None
     options: dict[str, str] = field(default_factory=dict)
+    muxer: dict[str, str] = field(default_factory=dict)
 
 
 def picture(i: int, width: int, height: int, scene: int = 0) -> np.ndarray:
@@ -55,7 +57,7 @@ def picture(i: int, width: int, height: int, scene: int = 0) -> np.ndarray:
 def make_clip(path: Path, clip: Clip | None = None) -> str:
     """Write a clip; the suffix decides the container."""
     clip = clip or Clip()
-    with av.open(str(path), "w") as out:
+    with av.open(str(path), "w", container_options=dict(clip.muxer)) as out:
         video = _video_stream(out, clip)
         audio = out.add_stream(clip.audio, rate=clip.audio_rate) if clip.audio else None
         if audio is not None:
@@ -95,9 +97,42 @@ def _sound_packets(stream: Any, seconds: float) -> list[Any]:
     context = stream.codec_context
     count = int(seconds * context.sample_rate)
     wave = np.sin(np.arange(count) / 20.0).astype(np.float32) * 0.3
-    frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]), "fltp", "stereo")
+    whole = np.stack([wave, wave])
+    if context.format is not None and context.format.name == "s16":
+        frame = av.AudioFrame.from_ndarray(
+            (whole * 32_767).astype(np.int16).T.reshape(1, -1), "s16", "stereo"
+        )
+    else:
+        frame = av.AudioFrame.from_ndarray(whole, "fltp", "stereo")
     frame.sample_rate, frame.pts = context.sample_rate, 0
     return [*stream.encode(frame), *stream.encode(None)]
+
+
+def remux(
+    path: str,
+    target: Path,
+    *,
+    times: Callable[[int], int] | None = None,
+    durations: Callable[[int], int] | None = None,
+    options: dict[str, str] | None = None,
+) -> str:
+    """Copy the first video stream packet by packet.
+
+    ``times`` gives packet i its pts and dts in the target's own time base, ``durations`` gives a
+    packet its duration by its pts; ``options`` are the muxer's.
+    """
+    with av.open(path) as source, av.open(str(target), "w", container_options=options or {}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        out.start_encoding()
+        for i, packet in enumerate(p for p in source.demux(source.streams.video[0]) if p.size):
+            packet.stream = stream
+            if times is not None:
+                packet.time_base = stream.time_base
+                packet.pts = packet.dts = times(i)
+            if durations is not None:
+                packet.duration = durations(packet.pts)
+            out.mux_one(packet)
+    return str(target)
 
 
 def index_of(path: str) -> VideoIndex:
