@@ -33,12 +33,14 @@ _LATER_SHARING = ("chunk_first", "chunk_joint")
 _SHARING = ("none", "anchors", "knots_hard", "knots")
 # Container -> codecs whose streams it can carry.
 _CARRIES: dict[str, tuple[str, ...]] = {
-    "mp4": ("libx264", "libx265", "libsvtav1", "libvpx-vp9"),
-    "mkv": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"),
-    "mov": ("libx264", "libx265", "prores_ks"),
-    "webm": ("libsvtav1", "libvpx-vp9"),
-}
-_MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63}
+    "mp4": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "h264_nvenc", "hevc_nvenc", "av1_nvenc"),
+    "mkv": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks",
+            "h264_nvenc", "hevc_nvenc", "av1_nvenc"),
+    "mov": ("libx264", "libx265", "prores_ks", "h264_nvenc", "hevc_nvenc"),
+    "webm": ("libsvtav1", "libvpx-vp9", "av1_nvenc"),
+}  # fmt: skip
+_MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63,
+            "h264_nvenc": 51, "hevc_nvenc": 51, "av1_nvenc": 63}  # fmt: skip
 
 
 class StorageSpec(Section):
@@ -97,9 +99,13 @@ class ConsistencySpec(Section):
 
 
 class EncodeSpec(Section):
-    """The final codec. ``crf`` is the codec's own scale; ffv1 and prores_ks have none and ignore it."""
+    """The final codec. ``crf`` is the codec's own scale (the constant quantizer of ``*_nvenc``); ffv1 and
+    prores_ks have none and ignore it. ``copy`` publishes the sources' own bytes."""
 
-    codec: Literal["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"] = "libx264"
+    codec: Literal[
+        "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks",
+        "h264_nvenc", "hevc_nvenc", "av1_nvenc", "copy",
+    ] = "libx264"  # fmt: skip
     crf: Annotated[int, Field(ge=0, le=63)] = EncodeSettings.crf
     preset: Literal[
         "ultrafast", "superfast", "veryfast", "faster", "fast",
@@ -110,6 +116,12 @@ class EncodeSpec(Section):
 
     @model_validator(mode="after")
     def _codec_fits(self) -> Self:
+        if self.codec == "copy" and self.container != "auto":
+            raise problem(
+                f"codec copy keeps every source's container, found {self.container!r}; set it to auto, or "
+                "choose another codec",
+                "container",
+            )
         if self.container != "auto" and self.codec not in _CARRIES[self.container]:
             homes = [name for name, codecs in _CARRIES.items() if self.codec in codecs]
             raise problem(
@@ -185,6 +197,16 @@ class JobSpec(Section):
         if model == "embedded":
             return model
         return absolute(model) if model.startswith(("/", "./", "../", "~")) or os.path.isdir(model) else model
+
+    @model_validator(mode="after")
+    def _a_copy_is_not_enhanced(self) -> Self:
+        if self.encode.codec == "copy" and self.enhance:
+            raise problem(
+                "encode.codec copy publishes the sources' own bytes, so nothing can be enhanced; "
+                "set enhance: [] or choose another codec",
+                "enhance",
+            )
+        return self
 
     @model_validator(mode="after")
     def _prompts_have_a_reader(self) -> Self:

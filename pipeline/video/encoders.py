@@ -19,6 +19,7 @@ from av.video.format import VideoFormat
 from pipeline.errors import SpecError
 from pipeline.settings import EncodeSettings
 from pipeline.video.geometry import scaled_sar
+from pipeline.video.nvenc import NVENC, nvenc_options, nvenc_pix_fmt
 from pipeline.video.types import Colour, Hdr, VideoIndex
 
 _BOTTOM_FIRST = (3, 5)
@@ -29,8 +30,11 @@ _VP9_CPU_USED = (8, 7, 6, 5, 4, 3, 2, 1, 0, 0)
 # Encoders use the rate for rate control only; each has its own idea of an impossible one.
 _SLOWEST, _FASTEST = Fraction(1), Fraction(240)
 
-SUPPORTED = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
+SUPPORTED = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", *NVENC)
 HDR_ENCODERS = ("libx264", "libx265", "libsvtav1")
+_LOSSLESS_AT_ZERO = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "h264_nvenc", "hevc_nvenc")
+# Up to these a picture is meant to look like what went in; beyond, the user wants it small.
+_FAITHFUL_CRF, _FAITHFUL_AV1_CRF = 35, 45
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,10 @@ def plan_encoder(index: VideoIndex, settings: EncodeSettings, width: int, height
     interlaced = same_size and index.interlaced_frames * 2 > index.frames and height % 4 == 0
     fields = _fields(index.field_order) if interlaced and settings.codec == "libx264" else "prog"
     options = _options(settings, index.hdr, fields)
+    pick_format = nvenc_pix_fmt if settings.codec in NVENC else choose_pix_fmt
     return EncoderPlan(
         codec=settings.codec,
-        pix_fmt=choose_pix_fmt(settings.codec, index.pix_fmt, width, height),
+        pix_fmt=pick_format(settings.codec, index.pix_fmt, width, height),
         width=width,
         height=height,
         rate=min(max(index.average_rate.limit_denominator(10_000), _SLOWEST), _FASTEST),
@@ -80,6 +85,24 @@ def plan_encoder(index: VideoIndex, settings: EncodeSettings, width: int, height
         fields=fields,
         options=tuple(sorted(options.items())),
     )
+
+
+def describe_encoder(index: VideoIndex, settings: EncodeSettings, width: int, height: int) -> str:
+    """The encoder with everything it was told, in one line for the manifest."""
+    plan = plan_encoder(index, settings, width, height)
+    options = " ".join(f"{name}={value}" for name, value in plan.options)
+    return f"{plan.codec} {plan.width}x{plan.height} {plan.pix_fmt} threads={plan.threads} {options}".strip()
+
+
+def is_lossless(settings: EncodeSettings) -> bool:
+    """Whether decoded pictures have to equal those that were encoded."""
+    return settings.codec == "ffv1" or (settings.crf == 0 and settings.codec in _LOSSLESS_AT_ZERO)
+
+
+def expects_fidelity(settings: EncodeSettings) -> bool:
+    """Whether the asked quality is such that an output far from its source must be an accident."""
+    wide = settings.codec in ("libsvtav1", "libvpx-vp9", "av1_nvenc")
+    return settings.codec == "prores_ks" or settings.crf <= (_FAITHFUL_AV1_CRF if wide else _FAITHFUL_CRF)
 
 
 def open_encoder(plan: EncoderPlan) -> VideoCodecContext:
@@ -180,6 +203,8 @@ def _options(settings: EncodeSettings, hdr: Hdr | None, fields: str) -> dict[str
         speed = str(_VP9_CPU_USED[_speed(settings.preset)])
         quality = {"lossless": "1"} if lossless else {"crf": crf}
         return {**quality, "deadline": "good", "cpu-used": speed, "row-mt": "0"}
+    if settings.codec in NVENC:
+        return nvenc_options(settings.codec, settings.crf, settings.preset)
     if settings.codec == "ffv1":
         return {"level": "3", "g": "1", "slices": "4", "slicecrc": "1"}
     return {}
