@@ -26,6 +26,7 @@ _BOTTOM_FIRST = (3, 5)
 _SPEEDS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
            "placebo")  # fmt: skip
 _SVT_PRESETS = (12, 11, 10, 9, 8, 7, 6, 4, 3, 2)
+_SVT_LOSSLESS_FASTEST = 10
 _VP9_CPU_USED = (8, 7, 6, 5, 4, 3, 2, 1, 0, 0)
 # Encoders use the rate for rate control only; each has its own idea of an impossible one.
 _SLOWEST, _FASTEST = Fraction(1), Fraction(240)
@@ -197,7 +198,9 @@ def _options(settings: EncodeSettings, hdr: Hdr | None, fields: str) -> dict[str
         return {"preset": settings.preset, "crf": crf, "x265-params": ":".join(params)}
     if settings.codec == "libsvtav1":
         params = [f"lp={threads}", "scd=0", *(["lossless=1"] if lossless else []), *_svt_hdr(hdr)]
-        preset = str(_SVT_PRESETS[_speed(settings.preset)])
+        # Lossless at its fastest preset (12), SVT-AV1 writes pictures that are not, or do not decode at all.
+        fastest = _SVT_LOSSLESS_FASTEST if lossless else max(_SVT_PRESETS)
+        preset = str(min(_SVT_PRESETS[_speed(settings.preset)], fastest))
         return {"preset": preset, "crf": crf, "svtav1-params": ":".join(params)}
     if settings.codec == "libvpx-vp9":
         speed = str(_VP9_CPU_USED[_speed(settings.preset)])

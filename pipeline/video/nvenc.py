@@ -47,10 +47,7 @@ def nvenc_options(codec: str, crf: int, preset: str) -> dict[str, str]:
         "preset": _PRESETS[preset],
         "bf": "0",
         "forced-idr": "1",
-        "no-scenecut": "1",
         "rc-lookahead": "0",
-        "spatial-aq": "0",
-        "temporal-aq": "0",
     }
 
 
