@@ -38,7 +38,8 @@ def index(tmp_path_factory: pytest.TempPathFactory):
 def test_a_machine_without_a_driver_refuses_by_field_and_names_a_software_codec(codec):
     if has_nvenc(codec):
         pytest.skip("this machine has NVENC")
-    with pytest.raises(SpecError, match=r"no usable NVENC device or driver.*use lib(x264|x265|svtav1)") as caught:
+    words = r"no usable NVENC device or driver.*use lib(x264|x265|svtav1)"
+    with pytest.raises(SpecError, match=words) as caught:
         check_encoder(codec)
     assert (caught.value.field, caught.value.facts["code"]) == ("encode.codec", UNAVAILABLE)
 
@@ -46,9 +47,10 @@ def test_a_machine_without_a_driver_refuses_by_field_and_names_a_software_codec(
 def test_only_a_local_job_opens_the_encoder_before_work():
     if has_nvenc("h264_nvenc"):
         pytest.skip("this machine has NVENC")
-    job = JobSettings(name="a", seed=1, source=("a.mp4",), output="out", encode=EncodeSettings(codec="h264_nvenc"))
+    encode = EncodeSettings(codec="h264_nvenc")
+    job = JobSettings(name="a", seed=1, source=("a.mp4",), output="out", encode=encode)
     check_encode(replace(job, cluster=ClusterSettings(address="ray://somewhere:10001")))
-    with pytest.raises(SpecError, match="encode.codec"):
+    with pytest.raises(SpecError, match=r"^encode\.codec"):
         check_encode(replace(job, cluster=ClusterSettings(address="local")))
 
 
@@ -71,7 +73,7 @@ def test_quantizer_zero_is_lossless_where_the_codec_can():
     assert nvenc_options("hevc_nvenc", 0, "medium")["tune"] == "lossless"
     assert "qp" not in nvenc_options("h264_nvenc", 0, "medium")
     assert nvenc_options("av1_nvenc", 0, "medium")["qp"] == "0"
-    with pytest.raises(SpecError, match="encode.preset"):
+    with pytest.raises(SpecError, match=r"^encode\.preset"):
         nvenc_options("h264_nvenc", 18, "warp")
 
 

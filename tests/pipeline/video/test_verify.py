@@ -127,7 +127,8 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Case:
 def lossy(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """MP4 with sound, x264 at crf 23."""
     folder = tmp_path_factory.mktemp("lossy")
-    clip = Clip(pts=_LONG, audio="aac", tags=(1, 1, 1, 1), options={"x264-params": "keyint=8:scenecut=0:qp=12"})
+    options = {"x264-params": "keyint=8:scenecut=0:qp=12"}
+    clip = Clip(pts=_LONG, audio="aac", tags=(1, 1, 1, 1), options=options)
     return Case(folder, LOSSY, make_clip(folder / "a.mp4", clip))
 
 
