@@ -107,8 +107,10 @@ def read_facts(path: str, stream: int | None = None) -> FileFacts:
 
 def _stream_facts(stream: Any, content: str) -> StreamFacts:
     context = stream.codec_context
-    language = stream.language or ""
-    tags = tuple((key, value) for key, value in _tags(stream.metadata) if key != "language")
+    named = dict(_tags(stream.metadata))
+    # Some files have it as a tag in capitals, which FFmpeg does not take for the language but hands on.
+    language = named.pop("language", "")
+    tags = tuple(named.items())
     return StreamFacts(
         index=stream.index,
         kind=stream.type,
