@@ -88,8 +88,9 @@ def _problems(local: Path, row: VideoRow) -> Iterator[str]:
     except SourceError as error:
         yield f"not decodable: {error}"
         return
-    if measured.decode_errors != allowed_errors(row.metrics):
-        yield f"{measured.decode_errors} decode errors"
+    allowed = allowed_errors(row.metrics)
+    if measured.decode_errors != allowed:
+        yield f"{measured.decode_errors} decode errors, the manifest says {allowed}"
     for name in ("frames", "frames_md5", "pts_sha256"):
         if getattr(measured, name) != getattr(row, name):
             yield f"{name} is {getattr(measured, name)}, the manifest says {getattr(row, name)}"

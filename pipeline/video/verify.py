@@ -26,7 +26,6 @@ from av.error import FFmpegError
 from pipeline.errors import SourceError
 from pipeline.keys import file_sha256
 from pipeline.settings import EncodeSettings
-from pipeline.video.carried import lost_tags, stream_problems
 from pipeline.video.colour import UNSPECIFIED
 from pipeline.video.decode import decode_frames
 from pipeline.video.encoders import HDR_ENCODERS, describe_encoder, expects_fidelity, is_lossless
@@ -34,6 +33,7 @@ from pipeline.video.facts import FileFacts, read_facts
 from pipeline.video.measured import Watcher, measure
 from pipeline.video.quality import HashWatcher, LumaWatcher, Quality, comparable, sum_up
 from pipeline.video.sound import sound_problems
+from pipeline.video.streams import lost_tags, stream_problems
 from pipeline.video.types import Assembly, Hdr, Measured, Segment, VideoIndex
 
 __all__ = ["OK", "ObjectFacts", "Verification", "measure", "object_facts", "verify_file", "verify_output"]
