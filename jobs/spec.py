@@ -40,13 +40,15 @@ _LATER_SHARING = ("chunk_first", "chunk_joint")
 _SHARING = ("none", "anchors", "knots_hard", "knots")
 # Container -> codecs whose streams it can carry.
 _CARRIES: dict[str, tuple[str, ...]] = {
-    "mp4": ("libx264", "libx265", "libsvtav1", "libvpx-vp9"),
-    "mkv": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"),
-    "mov": ("libx264", "libx265", "prores_ks"),
-    "webm": ("libsvtav1", "libvpx-vp9"),
-}
-_ALPHA_CODECS = ("libvpx-vp9", "prores_ks", "ffv1")
-_MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63}
+    "mp4": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "h264_nvenc", "hevc_nvenc", "av1_nvenc"),
+    "mkv": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks",
+            "h264_nvenc", "hevc_nvenc", "av1_nvenc"),
+    "mov": ("libx264", "libx265", "prores_ks", "h264_nvenc", "hevc_nvenc"),
+    "webm": ("libsvtav1", "libvpx-vp9", "av1_nvenc"),
+}  # fmt: skip
+_ALPHA_CODECS = ("libvpx-vp9", "prores_ks", "ffv1", "copy")
+_MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63,
+            "h264_nvenc": 51, "hevc_nvenc": 51, "av1_nvenc": 63}  # fmt: skip
 
 
 class StorageSpec(Section):
@@ -105,9 +107,13 @@ class ConsistencySpec(Section):
 
 
 class EncodeSpec(Section):
-    """The final codec. ``crf`` is the codec's own scale; ffv1 and prores_ks have none and ignore it."""
+    """The final codec. ``crf`` is the codec's own scale (the constant quantizer of ``*_nvenc``); ffv1 and
+    prores_ks have none and ignore it. ``copy`` publishes the sources' own bytes."""
 
-    codec: Literal["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"] = "libx264"
+    codec: Literal[
+        "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks",
+        "h264_nvenc", "hevc_nvenc", "av1_nvenc", "copy",
+    ] = "libx264"  # fmt: skip
     crf: Annotated[int, Field(ge=0, le=63)] = EncodeSettings.crf
     preset: Literal[
         "ultrafast", "superfast", "veryfast", "faster", "fast",
@@ -118,6 +124,12 @@ class EncodeSpec(Section):
 
     @model_validator(mode="after")
     def _codec_fits(self) -> Self:
+        if self.codec == "copy" and self.container != "auto":
+            raise problem(
+                f"codec copy keeps every source's container, found {self.container!r}; set it to auto, or "
+                "choose another codec",
+                "container",
+            )
         if self.container != "auto" and self.codec not in _CARRIES[self.container]:
             homes = [name for name, codecs in _CARRIES.items() if self.codec in codecs]
             raise problem(
@@ -239,6 +251,16 @@ class JobSpec(Section):
         return absolute(model) if model.startswith(("/", "./", "../", "~")) or os.path.isdir(model) else model
 
     @model_validator(mode="after")
+    def _a_copy_is_not_enhanced(self) -> Self:
+        if self.encode.codec == "copy" and self.enhance:
+            raise problem(
+                "encode.codec copy publishes the sources' own bytes, so nothing can be enhanced; "
+                "set enhance: [] or choose another codec",
+                "enhance",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _prompts_have_a_reader(self) -> Self:
         for position, item in enumerate(self.enhance):
             if self.model == "embedded" and item.stylize is not None and item.stylize.prompt:
@@ -246,6 +268,18 @@ class JobSpec(Section):
                     "the embedded model reads no text; leave the prompt empty or choose another model",
                     f"enhance.{position}.stylize.prompt",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _a_copy_is_not_treated(self) -> Self:
+        if self.encode.codec != "copy":
+            return self
+        for name in ("timestamps", "size_change", "interlaced", "hdr"):
+            value = getattr(self.video, name)
+            if value in ("rebuild", "scale", "deinterlace", "linear"):
+                raise problem(f"{value} does not go with codec copy, which changes nothing", f"video.{name}")
+        if self.video.assume_fps is not None:
+            raise problem("codec copy cannot give times to a raw stream; choose a codec", "video.assume_fps")
         return self
 
     @model_validator(mode="after")

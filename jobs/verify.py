@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,28 +59,42 @@ def check_videos(store: Store, rows: Iterable[VideoRow]) -> list[Bad]:
 
 def problem_of(store: Store, row: VideoRow) -> str | None:
     """The first difference between a published object and its row, or None."""
-    from pipeline.keys import file_sha256
-    from pipeline.video.verify import measure
-
     path = row.output_rel
     if not store.exists(path):
         return "missing: the object is not there; run the job again"
     with tempfile.TemporaryDirectory(prefix="reelweave-verify-") as folder:
         local = Path(folder) / f"video{Path(path).suffix}"
         store.get_file(path, local)
-        sha256 = file_sha256(local)
-        if sha256 != row.output_sha256:
-            return f"content changed: sha256 is {sha256}, the manifest says {row.output_sha256}"
-        try:
-            measured = measure(str(local))
-        except SourceError as error:
-            return f"not decodable: {error}"
-    if measured.decode_errors:
-        return f"{measured.decode_errors} decode errors"
+        return next(_problems(local, row), None)
+
+
+def _problems(local: Path, row: VideoRow) -> Iterator[str]:
+    """Every check that needs nothing but the file and its row, cheapest first."""
+    from pipeline.keys import file_sha256
+    from pipeline.video.facts import read_facts
+    from pipeline.video.measured import measure
+    from pipeline.video.published import allowed_errors, file_problems, published_stream
+
+    size, planned_size = local.stat().st_size, row.metrics.get("bytes")
+    if planned_size not in (None, size):
+        yield f"content changed: it has {size} bytes, the manifest says {planned_size}"
+    sha256 = file_sha256(local)
+    if sha256 != row.output_sha256:
+        yield f"content changed: sha256 is {sha256}, the manifest says {row.output_sha256}"
+    stream = published_stream(row.metrics)
+    try:
+        measured = measure(str(local), stream)
+        facts = read_facts(str(local), stream)
+    except SourceError as error:
+        yield f"not decodable: {error}"
+        return
+    allowed = allowed_errors(row.metrics)
+    if measured.decode_errors != allowed:
+        yield f"{measured.decode_errors} decode errors, the manifest says {allowed}"
     for name in ("frames", "frames_md5", "pts_sha256"):
         if getattr(measured, name) != getattr(row, name):
-            return f"{name} is {getattr(measured, name)}, the manifest says {getattr(row, name)}"
-    return None
+            yield f"{name} is {getattr(measured, name)}, the manifest says {getattr(row, name)}"
+    yield from file_problems(facts, row.metrics)
 
 
 def verify_json(checked: int, bad: list[Bad]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from pipeline.filesystem import (
 )
 from pipeline.settings import StorageSettings
 from pipeline.store import checked_relative
+from pipeline.video.copy_name import COPY, COPY_EXTENSIONS
 
 _MAGIC = re.compile(r"[*?\[]")
 _OUTPUT_EXTENSIONS = ("mp4", "mkv", "mov", "webm")
@@ -46,8 +47,18 @@ class CatalogEntry:
     keep_extension: bool = False
 
 
-def resolve_catalog(source: Sequence[str], output: str, storage: StorageSettings) -> list[CatalogEntry]:
-    """The videos that ``source`` names, sorted by URI, each once.
+def output_extensions(codec: str) -> tuple[str, ...]:
+    """Endings that outputs of this ``encode.codec`` may get."""
+    return (*_OUTPUT_EXTENSIONS, *COPY_EXTENSIONS) if codec == COPY else _OUTPUT_EXTENSIONS
+
+
+def resolve_catalog(
+    source: Sequence[str],
+    output: str,
+    storage: StorageSettings,
+    extensions: Sequence[str] = _OUTPUT_EXTENSIONS,
+) -> list[CatalogEntry]:
+    """The videos that ``source`` names, sorted by URI, each once; ``extensions`` are those of the outputs.
 
     An item is a file, a glob (``**`` crosses folders; names that begin with a dot need a pattern that
     does too), or a ``.parquet`` with a column ``uri``, whose files are placed relative to their common
@@ -60,7 +71,7 @@ def resolve_catalog(source: Sequence[str], output: str, storage: StorageSettings
         raise SpecError("source: names no video; give a path, a URL, a glob or a parquet", field="source")
     found: dict[str, CatalogEntry] = {}
     for item in source:
-        for entry in _resolve_item(item, output, storage):
+        for entry in _resolve_item(item, output, storage, extensions):
             found.setdefault(entry.uri, entry)
     entries = _separate_extensions(sorted(found.values(), key=lambda entry: entry.uri))
     _refuse_sources_in_output(entries, output)
@@ -77,13 +88,15 @@ def output_relative(entry: CatalogEntry, extension: str) -> str:
     return f"videos/{_output_stem(entry)}.{extension}"
 
 
-def _resolve_item(item: str, output: str, storage: StorageSettings) -> list[CatalogEntry]:
+def _resolve_item(
+    item: str, output: str, storage: StorageSettings, extensions: Sequence[str]
+) -> list[CatalogEntry]:
     fs, path = open_filesystem(item, storage)
     try:
         if is_s3(item):
             _refuse_unreachable(item, path, storage)
         if _MAGIC.search(path) and not fs.exists(path):
-            return _resolve_glob(item, fs, path, output)
+            return _resolve_glob(item, fs, path, output, extensions)
         kind = _kind(fs, path)
         if kind == "directory" or item.endswith("/"):
             raise SpecError(
@@ -120,7 +133,9 @@ def _fixed_folder(path: str) -> str:
     return _MAGIC.split(path, maxsplit=1)[0].rpartition("/")[0]
 
 
-def _resolve_glob(item: str, fs: Any, pattern: str, output: str) -> list[CatalogEntry]:
+def _resolve_glob(
+    item: str, fs: Any, pattern: str, output: str, extensions: Sequence[str]
+) -> list[CatalogEntry]:
     root = _fixed_folder(pattern)
     matches = re.compile(glob_translate(pattern)).match
     wants_hidden = any(part.startswith(".") for part in pattern[len(root) :].split("/"))
@@ -132,7 +147,7 @@ def _resolve_glob(item: str, fs: Any, pattern: str, output: str) -> list[Catalog
         if is_file and (wants_hidden or not hidden):
             entries.append(CatalogEntry(_uri(item, path), checked_relative(relative)))
     if is_local(item) == is_local(output):
-        _refuse_output_in_glob(item, matches, entries, output)
+        _refuse_output_in_glob(item, matches, entries, output, extensions)
     if not entries:
         raise SpecError(
             f"source: nothing matches {item}; check the folder and the ending of the names",
@@ -202,13 +217,17 @@ def _refuse_clashes(entries: Iterable[CatalogEntry]) -> None:
 
 
 def _refuse_output_in_glob(
-    item: str, matches: Callable[[str], Any], entries: Iterable[CatalogEntry], output: str
+    item: str,
+    matches: Callable[[str], Any],
+    entries: Iterable[CatalogEntry],
+    output: str,
+    extensions: Sequence[str],
 ) -> None:
     """A rerun must find the same sources: no output of this job may match the pattern."""
     root = local_path(output) if is_local(output) else output.partition("://")[2].rstrip("/")
     names = [_output_stem(entry) for entry in entries] or ["video"]
     for name in names:
-        if any(matches(f"{root}/videos/{name}.{extension}") for extension in _OUTPUT_EXTENSIONS):
+        if any(matches(f"{root}/videos/{name}.{extension}") for extension in extensions):
             raise SpecError(
                 f"output: {output} lies where the source {item} looks, so the next run would take results "
                 f"for sources; choose an output outside of it",

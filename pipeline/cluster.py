@@ -21,6 +21,7 @@ from typing import Any
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
+from pipeline.encoder_check import is_local
 from pipeline.errors import ReelweaveError, SpecError
 from pipeline.settings import ClusterSettings
 
@@ -65,21 +66,17 @@ def start_ray(settings: ClusterSettings) -> Iterator[Cluster]:
     address that cannot be reached or a cluster too small for one actor.
     """
     if ray.is_initialized():
-        yield _survey(settings, local=_is_local(settings))
+        yield _survey(settings, local=is_local(settings))
         return
     staged = _stage_packages()
     try:
         _connect(settings, staged)
         try:
-            yield _survey(settings, local=_is_local(settings))
+            yield _survey(settings, local=is_local(settings))
         finally:
             ray.shutdown()
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-
-
-def _is_local(settings: ClusterSettings) -> bool:
-    return settings.address == "local" or (settings.address == "auto" and "RAY_ADDRESS" not in os.environ)
 
 
 def _connect(settings: ClusterSettings, staged: str) -> None:
@@ -95,7 +92,7 @@ def _connect(settings: ClusterSettings, staged: str) -> None:
         "log_to_driver": bool(os.environ.get("REELWEAVE_DEBUG")),
         "configure_logging": True,
     }
-    if _is_local(settings):
+    if is_local(settings):
         # Actors hold a logical CPU each for the whole phase; decoding and encoding need some beside them.
         cores = os.cpu_count() or 1
         # A token of its own: Ray would write one into the home directory, which a container may not have.

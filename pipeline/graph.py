@@ -24,10 +24,11 @@ from typing import Any
 
 import ray
 
-from pipeline.catalog import CatalogEntry, resolve_catalog
+from pipeline.catalog import CatalogEntry, output_extensions, resolve_catalog
 from pipeline.cluster import Cluster, attempt_ledger, set_patience, start_ray
 from pipeline.commit import ChunkStore
-from pipeline.errors import StoreError
+from pipeline.encoder_check import check_encode
+from pipeline.errors import SpecError, StoreError
 from pipeline.events import Event, OnEvent, phase_events
 from pipeline.job_keys import JobKeys
 from pipeline.job_plan import Job, JobPlan, Rejected, VideoJob, plan_job, plan_videos, quarantined_row
@@ -55,6 +56,7 @@ from pipeline.tasks import (
     index_source,
     transcode_unit,
 )
+from pipeline.video.nvenc import UNAVAILABLE
 from pipeline.work import Failure, UnitTask
 
 #: Seconds a network step may take for one frame before the run is thought stuck (large frames on CPU).
@@ -86,9 +88,12 @@ def run_job(
 ) -> RunSummary:
     """Run or resume a job. Raises SpecError before any work, StoreError when storage gives up."""
     begun = time.monotonic()
+    check_encode(settings)
     store = Store(settings.output, settings.storage)
     store.check()
-    catalog = resolve_catalog(settings.source, settings.output, settings.storage)
+    catalog = resolve_catalog(
+        settings.source, settings.output, settings.storage, output_extensions(settings.encode.codec)
+    )
     if only_quarantined:
         refused = {row.video_uri for row in read_video_rows(store) if row.status == "quarantined"}
         catalog = [entry for entry in catalog if entry.uri in refused]
@@ -105,6 +110,7 @@ def run_job(
             ledger,
             settings.cluster.max_attempts,
             code_digest(),
+            identity=not settings.enhance,
         )
         keys = JobKeys(settings, digest, cluster.device, mask_digests=pictures.mask_digests)
         run = _Run(run_id, settings, store, cluster, context, on_event)
@@ -266,6 +272,7 @@ class _Run:
     def _note(self, row: Row, task: UnitTask, job: Job) -> None:
         """Book a finished unit, or quarantine its video."""
         if row["status"] == "failed":
+            _stop_without_encoder(_failure(row))
             if task.video.uri not in self.finished:
                 self._quarantine(quarantined_row(job.keys, task.video, _failure(row)))
             return
@@ -366,6 +373,12 @@ def _unit_row(unit: UnitTask) -> Row:
 def _retry_row(row: Row) -> Row:
     kept = {name: row[name] for name in ("uri", "task") if name in row}
     return _start_row(row["key"], **kept)
+
+
+def _stop_without_encoder(failure: Failure) -> None:
+    """A worker without the job's hardware encoder says nothing about the video: quarantine none for it."""
+    if failure.code == UNAVAILABLE:
+        raise SpecError(failure.message, field="encode.codec")
 
 
 def _failure(row: Row) -> Failure:

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.catalog import CatalogEntry, output_relative, resolve_catalog
+from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
 from pipeline.commit import ChunkStore
+from pipeline.encoder_check import check_encode
 from pipeline.errors import SourceError
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
@@ -23,6 +24,7 @@ from pipeline.settings import JobSettings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from pipeline.video.container import choose_container
+from pipeline.video.copy_name import COPY, copy_extension
 from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes
 from pipeline.video.types import VideoIndex
@@ -120,8 +122,11 @@ class _Planner:
 
     def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
         plan = plan_video(index, self.settings.consistency, growth(self.settings))
-        references, units = self._units(video, plan)
-        container = choose_container(index, self.settings.encode)
+        copied = self.settings.encode.codec == COPY
+        references, units = ([], []) if copied else self._units(video, plan)
+        container = (
+            copy_extension(entry.uri, index) if copied else choose_container(index, self.settings.encode)
+        )
         row = VideoRow(
             video_uri=entry.uri,
             video_key=self.keys.video(video.source_digest, container),
@@ -258,9 +263,12 @@ def plan_job(settings: JobSettings) -> JobPlan:
 
     ``chunks_done`` is what the chunk store of the output already holds for a CPU run. Raises SpecError.
     """
+    check_encode(settings)
     store = Store(settings.output, settings.storage)
     store.check(write=False)
-    catalog = resolve_catalog(settings.source, settings.output, settings.storage)
+    catalog = resolve_catalog(
+        settings.source, settings.output, settings.storage, output_extensions(settings.encode.codec)
+    )
     pictures = load_pictures(settings)
     digest_of_model = model_digest(settings.model) if settings.enhance else ""
     keys = JobKeys(settings, digest_of_model, "cpu", mask_digests=pictures.mask_digests)

@@ -26,19 +26,23 @@ from pipeline.commit import ChunkStore, publish_video
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import ReelweaveError, SourceError, StoreError
 from pipeline.job_keys import index_key
-from pipeline.keys import code_digest, file_sha256
+from pipeline.keys import code_digest
 from pipeline.manifest import VideoRow
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from pipeline.video.assemble import assemble
+from pipeline.video.copy_name import COPY
 from pipeline.video.encode import encode_rgb_segment, encode_source_segment
 from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes, index_to_bytes
+from pipeline.video.nvenc import check_encoder
+from pipeline.video.pass_through import verify_copy
+from pipeline.video.published import verified_facts, verified_metrics
 from pipeline.video.rgb import decode_rgb
 from pipeline.video.treat import treated_frames
-from pipeline.video.types import Segment, VideoIndex
-from pipeline.video.verify import verify_output
+from pipeline.video.types import Assembly, Segment, VideoIndex
+from pipeline.video.verify import verify_file
 from pipeline.work import Failure, UnitTask, VideoTask
 
 Row = dict[str, Any]
@@ -49,7 +53,7 @@ _NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What every task of a run needs; a few hundred bytes."""
+    """What every task of a run needs; a few hundred bytes. ``identity``: nothing is enhanced."""
 
     output: str
     storage: StorageSettings
@@ -59,6 +63,7 @@ class TaskContext:
     ledger: str
     max_attempts: int
     code: str
+    identity: bool = False
 
     @property
     def chunks(self) -> ChunkStore:
@@ -107,7 +112,7 @@ def guarded(row: Row, context: TaskContext, step: str, work: Callable[[], Row]) 
     except StoreError as error:
         return fail(row, "store", str(error), retry=True)
     except ReelweaveError as error:
-        return fail(row, "refused", str(error), retry=False)
+        return fail(row, str(error.facts.get("code", "refused")), str(error), retry=False)
     except (ImportError, AttributeError, NameError) as error:
         return fail(row, "internal", f"{step}: {type(error).__name__}: {error}", retry=False)
     except Exception as error:
@@ -186,6 +191,7 @@ def encode_unit(row: Row, context: TaskContext) -> Row:
     task = UnitTask.from_json(row["task"])
 
     def work() -> Row:
+        check_encoder(context.encode.codec)
         index = _index(context, task.video.index_key)
         source = context.sources.open_verified(task.video.uri, task.video.source_digest)
         # Decoding once more is cheap beside the network, and lets rows travel without the source's planes.
@@ -204,6 +210,7 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
     task = UnitTask.from_json(row["task"])
 
     def work() -> Row:
+        check_encoder(context.encode.codec)
         index = _index(context, task.video.index_key)
         source = context.sources.open_verified(task.video.uri, task.video.source_digest)
         first, last = task.ordinals[0], task.ordinals[-1] + 1
@@ -218,7 +225,8 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
 
 
 def assemble_video(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow | Failure:
-    """Join a video's segments with the source's other streams, verify, publish, commit its row."""
+    """Join a video's segments with the source's other streams (or take the source as it is, for ``copy``),
+    verify, publish, commit its row."""
     counted = guarded(
         {"status": "ok", "key": f"{video.video_key}@{video.video.uri}"},
         context,
@@ -237,41 +245,51 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
     index = _index(context, video.video.index_key)
     source = context.sources.open_verified(video.video.uri, video.video.source_digest)
     with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
-        paths, segments = [], []
-        for number, key in enumerate(video.chunk_keys):
-            receipt = chunks.lookup(key)
-            if receipt is None:
-                raise StoreError(f"{video.video.uri}: segment {number} is gone; run the job again", uri=key)
-            paths.append(os.path.join(folder, f"{number:08d}.mkv"))
-            chunks.fetch(receipt, paths[-1])
-            segments.append(_segment(receipt.facts["segment"]))
-        finished = os.path.join(folder, f"video.{video.container}")
-        assembly = assemble(source, index, paths, finished, video.container, context.encode)
-        measured, problems = verify_output(finished, source, index, segments, assembly)
-        if problems:
+        if context.encode.codec == COPY:
+            finished = source
+            assembly = Assembly(video.container, (), ())
+            verified = verify_copy(source, index)
+        else:
+            finished = os.path.join(folder, f"video.{video.container}")
+            paths, segments = _fetch_segments(video, chunks, folder)
+            assembly = assemble(source, index, paths, finished, video.container, context.encode)
+            verified = verify_file(
+                finished, source, index, segments, assembly, context.encode, identity=context.identity
+            )
+        if verified.problems:
             raise SourceError(
-                f"{video.video.uri}: the assembled file failed its verification and was not published: "
-                + "; ".join(problems),
+                f"{video.video.uri}: the finished file failed its verification and was not published: "
+                + "; ".join(verified.problems),
                 code="verification_failed",
                 uri=video.video.uri,
             )
         row = dataclasses.replace(
             row,
-            frames=measured.frames,
-            frames_md5=measured.frames_md5,
-            pts_sha256=measured.pts_sha256,
-            output_sha256=file_sha256(finished),
-            warnings=(*index.warnings, *assembly.warnings),
+            **verified_facts(verified),
+            warnings=(*index.warnings, *assembly.warnings, *verified.warnings),
             dropped_streams=assembly.dropped_streams,
+            versions={**row.versions, "ffmpeg": verified.object.ffmpeg},
             metrics={
                 **row.metrics,
-                "bytes": os.path.getsize(finished),
+                **verified_metrics(verified),
                 "assemble_seconds": round(time.monotonic() - begun, 3),
             },
         )
         published = publish_video(chunks.store, finished, video.output_rel, row)
     context.sources.evict(video.video.uri, video.video.source_digest)
     return published
+
+
+def _fetch_segments(video: VideoTask, chunks: ChunkStore, folder: str) -> tuple[list[str], list[Segment]]:
+    paths, segments = [], []
+    for number, key in enumerate(video.chunk_keys):
+        receipt = chunks.lookup(key)
+        if receipt is None:
+            raise StoreError(f"{video.video.uri}: segment {number} is gone; run the job again", uri=key)
+        paths.append(os.path.join(folder, f"{number:08d}.mkv"))
+        chunks.fetch(receipt, paths[-1])
+        segments.append(_segment(receipt.facts["segment"]))
+    return paths, segments
 
 
 def read_committed(context: TaskContext, key: str) -> bytes:

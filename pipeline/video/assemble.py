@@ -190,7 +190,7 @@ class _Assembling:
         pts = [p * ticks + offset for p in index.pts]
         dts = decode_times(pts, reorder_delay(self.ranks))
         extradata = first.streams.video[0].codec_context.extradata
-        at = 0
+        at, last = 0, index.frames - 1
         for n, path in enumerate(self.segment_paths):
             with nullcontext(first) if n == 0 else _open_segment(path) as segment:
                 stream = segment.streams.video[0]
@@ -204,6 +204,11 @@ class _Assembling:
                     packet.time_base = Fraction(1, index.time_base.denominator)
                     packet.pts, packet.dts = pts[rank], dts[at]
                     packet.duration = index.durations[rank] * ticks
+                    if at == last and rank != last and self.container in ("mp4", "mov"):
+                        # MP4 keeps distances of decoding times, no durations: their sum has to reach the
+                        # end of the frame shown last, which is not the one decoded last.
+                        shown = pts[last] + index.durations[last] * ticks - pts[0]
+                        packet.duration = max(packet.duration, shown + dts[0] - dts[at])
                     yield packet
                     at += 1
 

@@ -28,6 +28,8 @@ class Carried:
     def __init__(self, source: Any, target: Any, text_from_mov: bool = False) -> None:
         self.source, self.target, self.text_from_mov = source, target, text_from_mov
         self.packets = 0
+        self._waiting: list[Packet[Any]] = []
+        self._dated = False
 
     def convert(self, packet: Packet[Any]) -> Packet[Any] | None:
         """The packet as the output stream wants it, or None for a pause between subtitles."""
@@ -39,10 +41,30 @@ class Carried:
             text.pts, text.dts, text.duration = packet.pts, packet.pts, packet.duration
             text.time_base = packet.time_base
             packet = text
-        elif packet.dts is None:
-            packet.dts = packet.pts
         packet.stream = self.target
         return packet
+
+
+    def in_time(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """The packet with a decoding time, and those that waited for one.
+
+        Matroska gives the first pictures of a stream with B-frames none: they get steps before the first
+        that is known. Everywhere else a packet is decoded when it is shown.
+        """
+        if packet.dts is None and self.source.type == "video" and not self._dated:
+            self._waiting.append(packet)
+            return
+        yield from self.rest(packet.dts, packet.duration or 1)
+        self._dated = True
+        packet.dts = packet.pts if packet.dts is None else packet.dts
+        yield packet
+
+    def rest(self, dts: int | None = None, step: int = 1) -> Iterator[Packet[Any]]:
+        """Packets that still wait, decoded in steps before ``dts`` (None: when they are shown)."""
+        waiting, self._waiting = self._waiting, []
+        for left, packet in zip(range(len(waiting), 0, -1), waiting, strict=True):
+            packet.dts = packet.pts if dts is None else dts - left * step
+            yield packet
 
 
 def carry_stream(
@@ -96,18 +118,20 @@ def carried_packets(
         try:
             packet = next(packets)
         except StopIteration:
-            return
+            break
         except FFmpegError as error:
             name = type(error).__name__
             warnings.append(f"copied_streams_end_early: the source could not be read on ({name})")
-            return
+            break
         if packet.size == 0:
             continue
         stream = by_index[packet.stream_index]
         converted = stream.convert(packet)
         if converted is not None:
             stream.packets += 1
-            yield converted
+            yield from stream.in_time(converted)
+    for stream in carried:
+        yield from stream.rest()
 
 
 def _refusal(summary: StreamSummary, stream: Any, container: str, index: VideoIndex) -> str | None:
@@ -120,6 +144,9 @@ def _refusal(summary: StreamSummary, stream: Any, container: str, index: VideoIn
         return _second_video_refusal(container, index)
     if summary.codec == "mov_text" and container == "mkv":
         return None
+    # The MP4 muxer takes the header of plain PCM and refuses its packets.
+    if container == "mp4" and summary.codec.startswith("pcm_"):
+        return "mp4 cannot carry plain PCM"
     return None if _muxer_takes(stream, container) else f"{container} cannot carry it"
 
 

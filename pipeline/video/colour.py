@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.errors import SourceError
-from pipeline.video.deep_colour import plain_format, planes_to_rgb, rgb_to_planes
+from pipeline.video.colour_matrix import plain_format, planes_to_rgb, rgb_to_planes
 from pipeline.video.types import Colour, Origin
 
 LIMITED, FULL = 1, 2
@@ -70,7 +71,7 @@ def frame_to_rgb(
     """
     matrix = _sws_matrix(colour)
     reformatter = reformatter or VideoReformatter()
-    if bit_depth > 8:
+    if bit_depth > 8 or _is_full_yuv(frame.format, colour):
         plain = convert_frame(frame, colour, plain_format(frame.format.name), reformatter)
         # Grey has no limited range in FFmpeg.
         full = colour.range == FULL or len(frame.format.components) < 3
@@ -97,7 +98,7 @@ def rgb_to_frame(
     """
     _sws_matrix(colour)
     target = VideoFrame(16, 16, pix_fmt).format
-    if max(c.bits for c in target.components) > 8:
+    if max(c.bits for c in target.components) > 8 or _is_full_yuv(target, colour):
         full = colour.range == FULL or len(target.components) < 3
         plain = rgb_to_planes(rgb, plain_format(pix_fmt), colour.matrix, full)
         return convert_frame(plain, colour, pix_fmt, reformatter)
@@ -139,6 +140,10 @@ def scale_frame(
     return (reformatter or VideoReformatter()).reformat(
         frame, width=width, height=height, interpolation=EXACT
     )
+
+
+def _is_full_yuv(layout: VideoFormat, colour: Colour) -> bool:
+    return colour.range == FULL and len(layout.components) >= 3 and not layout.is_rgb
 
 
 def _sws_matrix(colour: Colour) -> int:

@@ -6,13 +6,14 @@ from itertools import pairwise
 
 from pipeline.errors import SpecError
 from pipeline.settings import EncodeSettings
+from pipeline.video.nvenc import NVENC
 from pipeline.video.types import StreamSummary, VideoIndex
 
 _VIDEO_CODECS = {
-    "mp4": ("libx264", "libx265", "libsvtav1", "libvpx-vp9"),
-    "mov": ("libx264", "libx265", "prores_ks"),
-    "webm": ("libvpx-vp9", "libsvtav1"),
-    "mkv": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"),
+    "mp4": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", *NVENC),
+    "mov": ("libx264", "libx265", "prores_ks", "h264_nvenc", "hevc_nvenc"),
+    "webm": ("libvpx-vp9", "libsvtav1", "av1_nvenc"),
+    "mkv": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", *NVENC),
 }
 # Canonical FFmpeg codec names that each container takes as they are.
 _AUDIO = {

@@ -2,18 +2,25 @@
 
 A seek goes to a key packet and not behind it, and the pictures that follow are compared with the index by
 timestamp and hash. At the first difference the seek is repeated one key frame early, and at the next
-the file is read from its start, which is how the index itself was made.
+the file is read from its start, which is how the index itself was made. A decoder that has just read the
+frames before a range goes on where it is.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator
+import os
+import threading
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Generator, Hashable, Iterator
 from fractions import Fraction
+from functools import partial
 from itertools import chain
+from typing import Any
 
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -23,8 +30,10 @@ from pipeline.video.planes import hash64
 from pipeline.video.probe import video_stream
 from pipeline.video.types import VideoIndex
 
-# Key frames to start before the one that should do. Few files need one more, and finding out costs little.
-PREROLLS = (0, 1)
+# Decoders that wait for the range after the one they have read, per thread: without them a file with one key
+# frame would be read from its start for every chunk.
+_KEPT = 2
+_DECODERS = threading.local()
 _SEEK_BACK_SECONDS = (Fraction(0), Fraction(1, 2), Fraction(1), Fraction(2), Fraction(4))
 # The size was already accepted by the index; a picture of any other size fails its hash.
 _ANY_SIZE = 2**31 - 1
@@ -40,18 +49,19 @@ def decode_frames(path: str, index: VideoIndex, a: int, b: int) -> Iterator[Vide
     """
     if not 0 <= a <= b <= index.frames:
         raise ValueError(f"range [{a}, {b}) is outside a video of {index.frames} frames")
-    if a == b:
-        return
     at = a
     try:
-        for preroll in PREROLLS:
+        for way in _WAYS:
             if at == b:
                 return
-            for frame in _after_seek(path, index, at, b, preroll):
-                yield frame
+            frames = way(path, index, at)
+            for frame in frames:
                 at += 1
-        if at < b:
-            yield from _from_start(path, index, at, b)
+                if at == b:
+                    _keep(path, index, b, frames)
+                yield frame
+                if at == b:
+                    return
     except (FFmpegError, OSError) as error:
         raise SourceError(
             f"The source could no longer be read at frame {at} ({type(error).__name__}); check the file.",
@@ -60,7 +70,54 @@ def decode_frames(path: str, index: VideoIndex, a: int, b: int) -> Iterator[Vide
         ) from error
 
 
-def _after_seek(path: str, index: VideoIndex, a: int, b: int, preroll: int) -> Iterator[VideoFrame]:
+def _go_on(path: str, index: VideoIndex, a: int) -> Generator[VideoFrame]:
+    """Verified frames from ``a`` on from a decoder that an earlier range left behind, if that is nearer than
+    the key frame before ``a``."""
+    kept = _kept().pop(_identity(path, index), None)
+    if kept is None:
+        return
+    at, frames = kept
+    if not _key_ordinal(index, a) <= at <= a:
+        frames.close()
+        return
+    for frame in frames:
+        if at >= a:
+            yield frame
+        at += 1
+
+
+def _keep(path: str, index: VideoIndex, at: int, frames: Generator[VideoFrame]) -> None:
+    """Leave a decoder that has given all frames before ``at`` to the range that comes next."""
+    kept = _kept()
+    if at < index.frames:
+        kept[_identity(path, index)] = (at, frames)
+    while len(kept) > _KEPT:
+        _, (_, oldest) = kept.popitem(last=False)
+        oldest.close()
+
+
+def _kept() -> OrderedDict[Hashable, tuple[int, Generator[VideoFrame]]]:
+    if not hasattr(_DECODERS, "kept"):
+        _DECODERS.kept = OrderedDict()
+    found: OrderedDict[Hashable, tuple[int, Generator[VideoFrame]]] = _DECODERS.kept
+    return found
+
+
+def _identity(path: str, index: VideoIndex) -> Hashable:
+    """The file, not its name: another one may lie there the next time."""
+    facts = os.stat(path)
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, index.stream, index.frame_hashes[:1]
+
+
+def _key_ordinal(index: VideoIndex, a: int) -> int:
+    """The frame at which decoding has to begin to see frame ``a``."""
+    key = bisect_right(index.key_pts, index.pts[a]) - 1
+    if key < 0 or index.treatment.linear:
+        return 0
+    return bisect_left(index.pts, index.key_pts[key])
+
+
+def _after_seek(preroll: int, path: str, index: VideoIndex, a: int) -> Generator[VideoFrame]:
     """Verified frames from ``a`` on, read from ``preroll`` key frames before the last one that is not later;
     stops early at the first frame that is not as indexed."""
     key = bisect_right(index.key_pts, index.pts[a]) - 1 - preroll
@@ -71,7 +128,7 @@ def _after_seek(path: str, index: VideoIndex, a: int, b: int, preroll: int) -> I
         decoder = Decoder(stream, alpha=index.treatment.alpha)
         at = a
         for frame in _frames_from_key(container, stream, decoder, index.key_pts[key], index.key_dts[key]):
-            if frame.pts is None or frame.pts > index.pts[at]:
+            if at == index.frames or frame.pts is None or frame.pts > index.pts[at]:
                 return
             if frame.pts < index.pts[at]:
                 continue
@@ -79,8 +136,6 @@ def _after_seek(path: str, index: VideoIndex, a: int, b: int, preroll: int) -> I
                 return
             yield frame
             at += 1
-            if at == b:
-                return
 
 
 def _frames_from_key(
@@ -97,27 +152,40 @@ def _frames_from_key(
             return
         packets = demux(container, stream, count)
         first = next(packets, None)
-        if first is not None and first.dts is not None and first.dts <= dts:
+        if first is not None and _landed(first, pts, dts):
             for packet in chain([first], packets):
                 yield from decoder.decode(packet, count)
             return
 
 
-def _from_start(path: str, index: VideoIndex, a: int, b: int) -> Iterator[VideoFrame]:
+def _landed(first: Packet[Any], pts: int, dts: int) -> bool:
+    """Whether a seek came out at the key packet or before it. After one, Matroska has no DTS to tell."""
+    if first.dts is not None:
+        return first.dts <= dts
+    return first.pts is not None and first.pts <= pts
+
+
+def _from_start(path: str, index: VideoIndex, a: int) -> Generator[VideoFrame]:
+    """Verified frames from ``a`` on, read from the start of the file as the index was."""
     at = 0
     with open_media(path, _ANY_SIZE) as container:
         stream = video_stream(container, index.stream)
         decoder = Decoder(stream, alpha=index.treatment.alpha)
         for frame in decode_stream(container, stream, decoder, DecodeCount()):
+            if at == index.frames:
+                return
             if at >= a:
                 moved = frame.pts != index.pts[at] and not index.treatment.linear
                 if moved or hash64(frame) != index.frame_hashes[at]:
                     raise _mismatch(at)
                 yield frame
             at += 1
-            if at == b:
-                return
-    raise _mismatch(at)
+    if at < index.frames:
+        raise _mismatch(at)
+
+
+# From the cheapest to the surest. Few files need a key frame more than one, and finding out costs little.
+_WAYS = (_go_on, partial(_after_seek, 0), partial(_after_seek, 1), _from_start)
 
 
 def _mismatch(ordinal: int) -> SourceError:

@@ -19,18 +19,23 @@ from av.video.format import VideoFormat
 from pipeline.errors import SpecError
 from pipeline.settings import EncodeSettings
 from pipeline.video.geometry import scaled_sar
+from pipeline.video.nvenc import NVENC, nvenc_options, nvenc_pix_fmt
 from pipeline.video.types import Colour, Hdr, VideoIndex
 
 _BOTTOM_FIRST = (3, 5)
 _SPEEDS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
            "placebo")  # fmt: skip
 _SVT_PRESETS = (12, 11, 10, 9, 8, 7, 6, 4, 3, 2)
+_SVT_LOSSLESS_FASTEST = 10
 _VP9_CPU_USED = (8, 7, 6, 5, 4, 3, 2, 1, 0, 0)
 # Encoders use the rate for rate control only; each has its own idea of an impossible one.
 _SLOWEST, _FASTEST = Fraction(1), Fraction(240)
 
-SUPPORTED = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
+SUPPORTED = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", *NVENC)
 HDR_ENCODERS = ("libx264", "libx265", "libsvtav1")
+_LOSSLESS_AT_ZERO = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "h264_nvenc", "hevc_nvenc")
+# Up to these a picture is meant to look like what went in; beyond, the user wants it small.
+_FAITHFUL_CRF, _FAITHFUL_AV1_CRF = 35, 45
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,24 @@ def plan_encoder(index: VideoIndex, settings: EncodeSettings, width: int, height
     )
 
 
+def describe_encoder(index: VideoIndex, settings: EncodeSettings, width: int, height: int) -> str:
+    """The encoder with everything it was told, in one line for the manifest."""
+    plan = plan_encoder(index, settings, width, height)
+    options = " ".join(f"{name}={value}" for name, value in plan.options)
+    return f"{plan.codec} {plan.width}x{plan.height} {plan.pix_fmt} threads={plan.threads} {options}".strip()
+
+
+def is_lossless(settings: EncodeSettings) -> bool:
+    """Whether decoded pictures have to equal those that were encoded."""
+    return settings.codec == "ffv1" or (settings.crf == 0 and settings.codec in _LOSSLESS_AT_ZERO)
+
+
+def expects_fidelity(settings: EncodeSettings) -> bool:
+    """Whether the asked quality is such that an output far from its source must be an accident."""
+    wide = settings.codec in ("libsvtav1", "libvpx-vp9", "av1_nvenc")
+    return settings.codec == "prores_ks" or settings.crf <= (_FAITHFUL_AV1_CRF if wide else _FAITHFUL_CRF)
+
+
 def open_encoder(plan: EncoderPlan) -> VideoCodecContext:
     """A fresh encoder. Tags are set before it opens: none is read from frames later."""
     context: VideoCodecContext = av.CodecContext.create(plan.codec, "w")
@@ -117,6 +140,8 @@ def choose_pix_fmt(codec: str, source: str, width: int, height: int, *, alpha: b
     Raises:
         SpecError: the encoder has no format for these pictures.
     """
+    if codec in NVENC and not alpha:
+        return nvenc_pix_fmt(codec, source, width, height)
     offered = {f.name for f in Codec(codec, "w").video_formats or ()}
     plain = source.replace("yuvj", "yuv")
     wanted = _describe(plain)
@@ -179,12 +204,16 @@ def _options(settings: EncodeSettings, hdr: Hdr | None, fields: str) -> dict[str
         return {"preset": settings.preset, "crf": crf, "x265-params": ":".join(params)}
     if settings.codec == "libsvtav1":
         params = [f"lp={threads}", "scd=0", *(["lossless=1"] if lossless else []), *_svt_hdr(hdr)]
-        preset = str(_SVT_PRESETS[_speed(settings.preset)])
+        # Lossless at its fastest preset (12), SVT-AV1 writes pictures that are not, or do not decode at all.
+        fastest = _SVT_LOSSLESS_FASTEST if lossless else max(_SVT_PRESETS)
+        preset = str(min(_SVT_PRESETS[_speed(settings.preset)], fastest))
         return {"preset": preset, "crf": crf, "svtav1-params": ":".join(params)}
     if settings.codec == "libvpx-vp9":
         speed = str(_VP9_CPU_USED[_speed(settings.preset)])
         quality = {"lossless": "1"} if lossless else {"crf": crf}
         return {**quality, "deadline": "good", "cpu-used": speed, "row-mt": "0"}
+    if settings.codec in NVENC:
+        return nvenc_options(settings.codec, settings.crf, settings.preset)
     if settings.codec == "ffv1":
         return {"level": "3", "g": "1", "slices": "4", "slicecrc": "1"}
     return {}

@@ -12,10 +12,9 @@ _ONE = 1 << 16
 
 
 def is_rotation(matrix: tuple[int, ...] | None) -> bool:
-    """Whether a display matrix only turns or mirrors by right angles, all that Matroska can say."""
-    if matrix is None:
-        return False
-    return all(v in (0, 65536, -65536) for v in matrix[:8]) and matrix[2] == matrix[5] == 0
+    """Whether a display matrix only turns or mirrors by right angles, all that Matroska can say; where the
+    picture then lies is left aside, since it follows from its size."""
+    return matrix is not None and all(v in (0, _ONE, -_ONE) for v in matrix[:6]) and not any(matrix[2:6:3])
 
 
 def scaled_sar(stored: Geometry, width: int, height: int) -> Fraction:

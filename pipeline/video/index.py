@@ -39,6 +39,7 @@ from pipeline.video.side_data import FirstFrame, dynamic_side_data, read_first_f
 from pipeline.video.types import Deinterlace, Geometry, Probe, Treatment, VideoIndex
 
 _HOLES_NAMED = 16
+_HIDING = ("vp8", "vp9", "av1")
 #: A file of which more cannot be decoded is no video with a flaw any more.
 _ERROR_SHARE = Fraction(1, 10)
 
@@ -87,6 +88,7 @@ class _Scan:
         self.hashes: list[int] = []
         self.keys: list[tuple[int, int]] = []
         self.packet_pts: list[int] = []
+        self.before_key: list[int] = []
         self.interlaced = 0
         self.last_duration = 0
         self.picture: tuple[int, int, str] | None = None
@@ -125,6 +127,8 @@ class _Scan:
             return
         if not packet.is_discard:
             self.packet_pts.append(packet.pts)
+            if not self.keys and not packet.is_keyframe:
+                self.before_key.append(packet.pts)
         if packet.is_keyframe:
             self.keys.append((packet.pts, packet.dts if packet.dts is not None else packet.pts))
 
@@ -290,7 +294,9 @@ class _Scan:
             found.append(f"decode_errors={self.count.errors}: damaged packets were skipped{self._holes()}")
         if self.count.corrupt:
             found.append(f"corrupt_frames={self.count.corrupt}: damaged pictures were concealed")
-        lead = sum(pts < self.times.pts[0] for pts in self.packet_pts) if not self.times.rebuilt else 0
+        # Codecs with hidden pictures may show the first one later than they store it.
+        early = self.before_key if self.facts.codec in _HIDING else self.packet_pts
+        lead = sum(pts < self.times.pts[0] for pts in early) if not self.times.rebuilt else 0
         if lead:
             found.append(f"leading_packets_undecodable={lead}: the file starts before its first key frame")
         if self.times.rebuilt:

@@ -181,6 +181,7 @@ class Measured:
 
     ``frames_md5``: md5 over all decoded planes (rows without padding) of all frames, in order.
     ``pts_sha256``: sha256 of the comma-joined decimal pts in the stream's own time base.
+    ``last_duration``: what the container says of the last frame, in the time base; 0 when unknown.
     """
 
     frames: int
@@ -190,3 +191,4 @@ class Measured:
     pts_sha256: str
     time_base: Fraction
     decode_errors: int
+    last_duration: int = 0

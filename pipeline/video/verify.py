@@ -1,125 +1,233 @@
-"""Read a finished file again and compare it with what it was meant to be."""
+"""Read a finished file again and compare it with what it was meant to be.
+
+Eight checks, and all have to hold before a file is published:
+
+    V1 streams    streams, codecs, languages, titles, dispositions, chapters, attachments, aspect, turn
+    V2 times      as many frames as planned, each at its time
+    V3 pictures   nothing fails to decode, and every picture is the one that was encoded
+    V4 sound      packets of copied streams, and their place in time beside the picture
+    V5 colour     colour tags and static HDR metadata
+    V6 lossless   identity jobs with a lossless codec: the decoded pictures are the source's, bit for bit
+    V7 quality    identity jobs with a lossy codec: the pictures are close to the source's
+    V8 object     size, SHA-256, encoder and versions of what was written are known
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, pairwise
-from typing import Any
 
-from av.container import InputContainer
+import av
 from av.error import FFmpegError
-from av.stream import Disposition
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from pipeline.errors import SourceError
+from pipeline.keys import file_sha256
+from pipeline.settings import EncodeSettings
 from pipeline.video.colour import UNSPECIFIED
-from pipeline.video.encoders import HDR_ENCODERS
-from pipeline.video.geometry import is_rotation, scaled_matrix, scaled_sar
-from pipeline.video.opening import DecodeCount, Decoder, decode_stream, has_hidden_alpha, open_media
-from pipeline.video.planes import plane_bytes
-from pipeline.video.probe import video_stream
-from pipeline.video.side_data import read_first_frame
+from pipeline.video.encoders import HDR_ENCODERS, describe_encoder, expects_fidelity, is_lossless
+from pipeline.video.facts import FileFacts, read_facts
+from pipeline.video.measured import Watcher, measure
+from pipeline.video.quality import HashWatcher, LumaWatcher, Quality, comparable, sum_up
+from pipeline.video.sound import sound_problems
+from pipeline.video.streams import lost_tags, stream_problems
+from pipeline.video.treat import treated_frames
 from pipeline.video.types import Assembly, Hdr, Measured, Segment, VideoIndex
 
-_ANY_SIZE = 2**31 - 1
+__all__ = ["OK", "ObjectFacts", "Verification", "measure", "object_facts", "verify_file", "verify_output"]
+
+OK = "ok"
 _HALF_MILLISECOND = Fraction(1, 2000)
+# A last frame that stays this many usual steps is a hold that somebody meant.
+_HOLD_STEPS = 3
 
 
-def measure(path: str, stream: int | None = None) -> Measured:
-    """Decode a video stream (by default the first that is not cover art) and sum it up.
+@dataclass(frozen=True)
+class ObjectFacts:
+    """The written object: bytes, SHA-256, the encoder with all its options, and FFmpeg's version."""
 
-    Raises:
-        SourceError: ``unreadable``.
-    """
-    try:
-        with open_media(path, _ANY_SIZE) as container:
-            return _measure(container, _choose(container, stream))[0]
-    except (FFmpegError, OSError, StopIteration) as error:
-        raise SourceError(
-            f"{path} cannot be decoded ({type(error).__name__}); it is damaged or not a video.",
-            code="unreadable",
-        ) from error
+    size: int
+    sha256: str
+    encoder: str
+    ffmpeg: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the eight checks found. ``checks`` maps ``V1_streams`` ... ``V8_object`` to "ok", to
+    "not applicable: why", or to the problems; ``problems`` is empty when the file may be published."""
+
+    checks: Mapping[str, str]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    measured: Measured
+    facts: FileFacts
+    object: ObjectFacts
+    quality: Quality | None = None
 
 
 def verify_output(
     path: str, source_path: str, index: VideoIndex, segments: Sequence[Segment], assembly: Assembly
 ) -> tuple[Measured, tuple[str, ...]]:
-    """Check a finished file: frames, times, pictures, errors, tags, geometry and copied streams.
+    """`verify_file` without what depends on the job: what was measured, and one sentence per problem."""
+    found = verify_file(path, source_path, index, segments, assembly)
+    return found.measured, found.problems
 
-    Returns:
-        What was measured, and one sentence per problem; empty means the file may be published.
+
+def verify_file(
+    path: str,
+    source_path: str,
+    index: VideoIndex,
+    segments: Sequence[Segment],
+    assembly: Assembly,
+    settings: EncodeSettings | None = None,
+    *,
+    identity: bool = False,
+) -> Verification:
+    """Check a finished file.
+
+    Args:
+        settings: how it was encoded; without them V6 to V8 are told as not applicable.
+        identity: the frames were meant to be the source's own.
 
     Raises:
         SourceError: ``unreadable``.
     """
+    watching = _Pictures(source_path, index, segments, settings, identity)
     try:
-        with open_media(path, _ANY_SIZE) as out:
-            stream = _choose(out, assembly.stream)
-            measured, first = _measure(out, stream)
-            problems = [
-                *_picture_problems(measured, segments),
-                *_time_problems(measured, index, assembly),
-                *_tag_problems(stream, first, index, segments, assembly),
-            ]
-        if measured.frames:
-            offset = measured.pts[0] * measured.time_base - index.pts[0] * index.time_base
-            problems += _copied_problems(path, source_path, assembly, offset)
-        problems += _chapter_problems(path, source_path)
-    except (FFmpegError, OSError, StopIteration) as error:
+        measured = measure(path, assembly.stream, watching.watchers)
+        facts = read_facts(path, assembly.stream)
+        source = read_facts(source_path, index.stream)
+        offset = _video_offset(measured, index)
+        written = object_facts(path, index, segments[0], settings)
+        problems = {
+            "V1_streams": [*stream_problems(facts, source, index, segments[0], assembly)],
+            "V2_times": [*_time_problems(measured, index, segments, assembly)],
+            "V3_pictures": [*_picture_problems(measured, segments)],
+            "V4_sound": sound_problems(path, source_path, assembly, offset),
+            "V5_colour": [*_colour_problems(facts, index, segments[0])],
+            "V6_lossless": [*watching.lossless_problems()],
+            "V7_quality": [*watching.quality_problems()],
+            "V8_object": [*_object_problems(written, settings)],
+        }
+    except (FFmpegError, OSError, SourceError) as error:
         raise SourceError(
             f"The finished file cannot be read again ({type(error).__name__}); run the job again.",
             code="unreadable",
         ) from error
-    return measured, tuple(problems)
-
-
-def _choose(container: InputContainer, stream: int | None) -> VideoStream:
-    if stream is not None:
-        return video_stream(container, stream)
-    return next(s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-
-
-def _measure(container: InputContainer, stream: VideoStream) -> tuple[Measured, VideoFrame | None]:
-    count = DecodeCount()
-    whole = hashlib.md5(usedforsecurity=False)
-    digests: list[str] = []
-    pts: list[int] = []
-    first = None
-    decoder = Decoder(stream, alpha=has_hidden_alpha(stream))
-    for frame in decode_stream(container, stream, decoder, count):
-        data = plane_bytes(frame)
-        whole.update(data)
-        digests.append(hashlib.md5(data, usedforsecurity=False).hexdigest())
-        pts.append(frame.pts if frame.pts is not None else -1)
-        first = first or frame
-    measured = Measured(
-        frames=len(pts),
-        frames_md5=whole.hexdigest(),
-        frame_md5=tuple(digests),
-        pts=tuple(pts),
-        pts_sha256=hashlib.sha256(",".join(map(str, pts)).encode()).hexdigest(),
-        time_base=Fraction(stream.time_base or 1),
-        decode_errors=count.errors + count.corrupt,
+    checks = {name: "; ".join(found) or watching.skipped(name) or OK for name, found in problems.items()}
+    if settings is None:
+        checks["V8_object"] = "not applicable: settings unknown"
+    return Verification(
+        checks=checks,
+        problems=tuple(chain.from_iterable(problems.values())),
+        warnings=(
+            *lost_tags(facts, source, index, assembly),
+            *_hold_warnings(measured, index, facts.picture.seconds),
+            *watching.warnings(),
+        ),
+        measured=measured,
+        facts=facts,
+        object=written,
+        quality=watching.quality,
     )
-    return measured, first
+
+
+class _Pictures:
+    """V6 and V7 share the one pass over the output that `measure` makes."""
+
+    def __init__(
+        self,
+        source_path: str,
+        index: VideoIndex,
+        segments: Sequence[Segment],
+        settings: EncodeSettings | None,
+        identity: bool,
+    ) -> None:
+        self._segments, self._settings = segments, settings
+        self._hashes: HashWatcher | None = None
+        self._luma: LumaWatcher | None = None
+        reason = "" if identity and settings is not None else "pictures were processed"
+        reason = reason or comparable(index, segments[0])
+        changed = index.treatment.deinterlace or index.treatment.scale
+        treated = "the source's pictures were deinterlaced or scaled" if changed else ""
+        lossless = settings is not None and is_lossless(settings)
+        self._skipped = {
+            "V6_lossless": reason or treated or ("" if lossless else "the codec is lossy"),
+            "V7_quality": reason or ("the codec is lossless" if lossless else ""),
+        }
+        if not self._skipped["V6_lossless"]:
+            self._hashes = HashWatcher(index)
+        if not self._skipped["V7_quality"]:
+            self._luma = LumaWatcher(treated_frames(source_path, index, 0, index.frames))
+
+    @property
+    def watchers(self) -> list[Watcher]:
+        return [watcher for watcher in (self._hashes, self._luma) if watcher is not None]
+
+    @property
+    def quality(self) -> Quality | None:
+        return None if self._luma is None else sum_up(self._luma.errors, self._segments)
+
+    def skipped(self, name: str) -> str:
+        reason = self._skipped.get(name, "")
+        return f"not applicable: {reason}" if reason else ""
+
+    def lossless_problems(self) -> Iterator[str]:
+        if self._hashes is not None:
+            yield from self._hashes.problems()
+
+    def quality_problems(self) -> Iterator[str]:
+        if self._luma is not None and self._luma.broken:
+            yield f"the source could not be read beside the output: {self._luma.broken}"
+        if self.quality is not None and self._demanding:
+            yield from self.quality.problems()
+
+    def warnings(self) -> Iterator[str]:
+        if self.quality is None:
+            return
+        yield from self.quality.warnings()
+        if not self._demanding:
+            yield from (f"low_quality: {text}" for text in self.quality.problems())
+
+    @property
+    def _demanding(self) -> bool:
+        """Whoever asks for the coarsest quantizers gets what he asked for, with a warning."""
+        return self._settings is not None and expects_fidelity(self._settings)
+
+
+def object_facts(
+    path: str, index: VideoIndex, segment: Segment | None, settings: EncodeSettings | None
+) -> ObjectFacts:
+    """Size and digest of a local file, and what made it; ``copy`` when nothing was encoded."""
+    encoder = "copy"
+    if segment is not None:
+        encoder = describe_encoder(index, settings, segment.width, segment.height) if settings else ""
+    return ObjectFacts(os.path.getsize(path), file_sha256(path), encoder, str(av.ffmpeg_version_info))
+
+
+def _object_problems(written: ObjectFacts, settings: EncodeSettings | None) -> Iterator[str]:
+    if settings is not None and not (written.size and written.sha256 and written.encoder and written.ffmpeg):
+        yield "size, digest, encoder or FFmpeg version of the object is unknown"
 
 
 def _picture_problems(measured: Measured, segments: Sequence[Segment]) -> Iterator[str]:
     if measured.decode_errors:
         yield f"{measured.decode_errors} decode errors in the output"
     planned = list(chain.from_iterable(s.frame_md5 for s in segments))
-    if measured.frames != len(planned):
-        yield f"{measured.frames} frames in the output, {len(planned)} were encoded"
     wrong = [i for i, (a, b) in enumerate(zip(measured.frame_md5, planned, strict=False)) if a != b]
     if wrong:
         yield f"{len(wrong)} frames decode to other pictures than their segments, first frame {wrong[0]}"
 
 
-def _time_problems(measured: Measured, index: VideoIndex, assembly: Assembly) -> Iterator[str]:
+def _time_problems(
+    measured: Measured, index: VideoIndex, segments: Sequence[Segment], assembly: Assembly
+) -> Iterator[str]:
+    encoded = sum(s.frames for s in segments)
+    if measured.frames != encoded:
+        yield f"{measured.frames} frames in the output, {encoded} were encoded"
     if measured.frames != index.frames:
         yield f"{measured.frames} frames in the output, {index.frames} in the source"
         return
@@ -128,38 +236,50 @@ def _time_problems(measured: Measured, index: VideoIndex, assembly: Assembly) ->
         yield "frame times of the output do not increase"
     planned = [p * index.time_base + assembly.shift for p in index.pts]
     found = [p * measured.time_base for p in measured.pts]
-    # Matroska cannot hold times before zero (audio priming), so its muxer may move all streams alike.
-    offset = Fraction(0) if exact else found[0] - planned[0]
-    tolerance = Fraction(0) if exact else 2 * _HALF_MILLISECOND
-    worst = max(abs(a - b - offset) for a, b in zip(found, planned, strict=True))
-    if worst > tolerance:
+    if not exact:
+        # Matroska counts milliseconds. It cannot hold times before zero (audio priming), so its muxer may
+        # move all streams alike.
+        planned = [_whole_milliseconds(time) for time in planned]
+        offset = found[0] - planned[0]
+        planned = [time + offset for time in planned]
+    worst = max(abs(a - b) for a, b in zip(found, planned, strict=True))
+    if worst:
         yield f"frame times differ from the source by up to {float(worst * 1000):.3f} ms"
 
 
-def _tag_problems(
-    stream: VideoStream,
-    first: VideoFrame | None,
-    index: VideoIndex,
-    segments: Sequence[Segment],
-    assembly: Assembly,
-) -> Iterator[str]:
-    context, colour = stream.codec_context, index.colour
-    found = (context.color_range, context.colorspace, context.color_primaries, context.color_trc)
+def _whole_milliseconds(time: Fraction) -> Fraction:
+    """Rounded as FFmpeg does, halves away from zero."""
+    count = int(abs(time) * 1000 + Fraction(1, 2))
+    return Fraction(count if time >= 0 else -count, 1000)
+
+
+def _video_offset(measured: Measured, index: VideoIndex) -> Fraction:
+    if not measured.frames:
+        return Fraction(0)
+    return measured.pts[0] * measured.time_base - index.pts[0] * index.time_base
+
+
+def _hold_warnings(measured: Measured, index: VideoIndex, seconds: Fraction) -> Iterator[str]:
+    """Containers other than Matroska have no durations, only distances of decoding times."""
+    steps = sorted(index.durations[:-1])
+    if not steps or index.durations[-1] < _HOLD_STEPS * steps[len(steps) // 2]:
+        return
+    planned, found = index.durations[-1] * index.time_base, measured.last_duration * measured.time_base
+    if abs(planned - found) > _HALF_MILLISECOND:
+        yield (
+            f"last_frame_hold: the last frame stays {float(planned):.3f} s in the source; this file says "
+            f"{float(found):.3f} s of that frame and {float(seconds):.3f} s of the whole stream"
+        )
+
+
+def _colour_problems(facts: FileFacts, index: VideoIndex, segment: Segment) -> Iterator[str]:
+    colour = index.colour
     planned = (colour.range, colour.matrix, colour.primaries, colour.transfer)
-    for name, was, now in zip(("range", "matrix", "primaries", "transfer"), planned, found, strict=True):
+    names = ("range", "matrix", "primaries", "transfer")
+    for name, was, now in zip(names, planned, facts.picture.colour, strict=True):
         if was != now and not (was == UNSPECIFIED and now == 0):
             yield f"colour {name} is tagged {now}, planned {was}"
-    aspect = Fraction(stream.sample_aspect_ratio or 1)
-    wanted = scaled_sar(index.geometry, segments[0].width, segments[0].height)
-    if abs(aspect - wanted) > wanted / 200:
-        yield f"sample aspect ratio is {aspect}, planned {wanted}"
-    if first is None:
-        return
-    facts = read_first_frame(first)
-    matrix = scaled_matrix(index.geometry, segments[0].width, segments[0].height)
-    if facts.display_matrix != matrix and (assembly.container in ("mp4", "mov") or is_rotation(matrix)):
-        yield f"display matrix is {facts.display_matrix}, planned {matrix}"
-    if segments[0].codec in HDR_ENCODERS and not _same_hdr(index.hdr, facts.hdr):
+    if segment.codec in HDR_ENCODERS and not _same_hdr(index.hdr, facts.picture.hdr):
         yield "static HDR metadata differs from the source"
 
 
@@ -173,94 +293,3 @@ def _same_hdr(planned: Hdr | None, found: Hdr | None) -> bool:
     values = ((Fraction(*a), Fraction(*b)) for a, b in pairs)
     close = all(abs(a - b) <= Fraction(1, 5000) * max(Fraction(1), a) for a, b in values)
     return close and bool(planned.mastering) == bool(found.mastering)
-
-
-@dataclass(frozen=True)
-class _Payload:
-    """A copied stream summed up; ``start`` is the first packet's time in seconds."""
-
-    kind: str
-    codec: str
-    language: str | None
-    disposition: int
-    packets: int
-    digest: str
-    start: Fraction
-
-
-def _copied_problems(path: str, source_path: str, assembly: Assembly, video_offset: Fraction) -> list[str]:
-    """Packets, language and time of every copied stream against the source."""
-    problems = []
-    for kept, copy in assembly.copied:
-        if not _has_stream(path, copy):
-            problems.append(f"source stream {kept} is missing in the output")
-            continue
-        was, now = _payload(source_path, kept), _payload(path, copy)
-        if _language(was) != _language(now):
-            problems.append(f"stream {copy} has language {now.language}, its source {was.language}")
-        # MP4 has to enable one track of each kind, even if the source marked none as default.
-        if was.disposition != now.disposition and was.disposition | Disposition.default != now.disposition:
-            problems.append(f"stream {copy} has disposition {now.disposition}, its source {was.disposition}")
-        if was.codec != now.codec:
-            continue  # A subtitle that was rewritten for another container.
-        same = (was.packets, was.digest) == (now.packets, now.digest)
-        # ADTS headers leave the packets on the way into MP4: then the sound itself is compared.
-        if not same and not (was.kind == "audio" and _sound(source_path, kept) == _sound(path, copy)):
-            problems.append(f"source stream {kept} ({was.packets} packets) differs from its copy "
-                            f"({now.packets} packets)")  # fmt: skip
-        drift = abs(now.start - was.start - video_offset)
-        tolerance = Fraction(1, 10_000) if assembly.container in ("mp4", "mov") else Fraction(2, 1000)
-        if was.kind == "audio" and drift > tolerance:
-            problems.append(f"stream {copy} moved {float(drift * 1000):.3f} ms against the picture")
-    return problems
-
-
-def _has_stream(path: str, index: int) -> bool:
-    with open_media(path, _ANY_SIZE) as container:
-        return index < len(container.streams)
-
-
-def _payload(path: str, index: int) -> _Payload:
-    digest = hashlib.sha256()
-    packets, start = 0, Fraction(0)
-    with open_media(path, _ANY_SIZE) as container:
-        stream: Any = container.streams[index]
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            if packets == 0 and packet.pts is not None:
-                start = packet.pts * Fraction(packet.time_base)
-            packets += 1
-            digest.update(bytes(packet))
-        codec = stream.codec_context.codec.canonical_name if stream.codec_context else ""
-        return _Payload(
-            stream.type, codec, stream.language, int(stream.disposition), packets, digest.hexdigest(), start
-        )
-
-
-def _sound(path: str, index: int) -> str:
-    """Hash of the decoded samples of an audio stream."""
-    digest = hashlib.sha256()
-    count = DecodeCount()
-    with open_media(path, _ANY_SIZE) as container:
-        stream: Any = container.streams[index]
-        for frame in decode_stream(container, stream, Decoder(stream), count):
-            sound: Any = frame
-            digest.update(sound.to_ndarray().tobytes())
-    return digest.hexdigest()
-
-
-def _language(payload: _Payload) -> str | None:
-    return None if payload.language in (None, "und") else payload.language
-
-
-def _chapter_problems(path: str, source_path: str) -> list[str]:
-    with open_media(path, _ANY_SIZE) as out, open_media(source_path, _ANY_SIZE) as source:
-        was, now = (
-            [(c["start"] * Fraction(c["time_base"] or 1), c["metadata"].get("title")) for c in f.chapters()]
-            for f in (source, out)
-        )
-    same = len(was) == len(now) and all(
-        abs(a - b) <= Fraction(1, 1000) and t == u for (a, t), (b, u) in zip(was, now, strict=True)
-    )
-    return [] if same else [f"{len(now)} chapters differ from the {len(was)} of the source"]

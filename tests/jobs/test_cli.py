@@ -207,6 +207,23 @@ def test_verify_exits_1_and_names_the_bad_video(tmp_path: Path) -> None:
     assert "1 checked, 1 bad" in plain.stdout
 
 
+def test_a_catalog_is_copied_verified_and_left_alone_by_the_next_run(tmp_path: Path) -> None:
+    write_clip(tmp_path / "in" / "a.mp4")
+    (tmp_path / "job.yaml").write_text(
+        "name: a\nsource: in/*\noutput: out\nencode: {codec: copy}\ncluster: {address: local}\n"
+    )
+    done = reelweave("run", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/videos/a.mp4").read_bytes() == (tmp_path / "in/a.mp4").read_bytes()
+    assert json.loads(reelweave("verify", "out", "--json", cwd=tmp_path).stdout) == {"checked": 1, "bad": []}
+    again = reelweave("run", "job.yaml", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "(1 before this run)" in again.stderr
+    refused = reelweave("run", "job.yaml", "--set", "encode.container=mkv", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "encode.container: codec copy keeps every source's container" in refused.stderr
+
+
 def test_status_without_json_is_for_people(tmp_path: Path) -> None:
     published_store(tmp_path / "out", left=("/in/late.mp4",), quarantined=True)
     done = RUNNER.invoke(app, ["status", str(tmp_path / "out")])

@@ -132,6 +132,10 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
         ({"model": ""}, "model", "must not be empty"),
         ({"precision": "fp8"}, "precision", "'fp16'"),
         ({"enhance": {"restore": {}}}, "enhance", "expected a list"),
+        ({"enhance": [restore(SR)], "encode": {"codec": "copy"}}, "enhance", "set enhance: []"),
+        ({"encode": {"codec": "copy", "container": "mkv"}}, "encode.container", "set it to auto"),
+        ({"encode": {"codec": "h264_nvenc", "container": "webm"}}, "encode.container", "mp4 or mkv"),
+        ({"encode": {"codec": "hevc_nvenc", "crf": 52}}, "encode.crf", "at most 51 for hevc_nvenc"),
         ({"enhance": ["restore"]}, "enhance.0", "a mapping"),
         ({"enhance": [{}]}, "enhance.0", "neither of restore and stylize"),
         ({"enhance": [{**restore(SR), **stylize()}]}, "enhance.0", "both of restore and stylize"),
@@ -337,7 +341,9 @@ def _load_or_refuse(override: str) -> None:
 
 @given(
     st.integers(0, 63),
-    st.sampled_from(["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"]),
+    st.sampled_from(
+        ["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "av1_nvenc", "copy"]
+    ),
     st.sampled_from(["auto", "mp4", "mkv", "mov", "webm"]),
 )
 def test_what_encode_accepts_survives_being_written_and_read(crf: int, codec: str, container: str) -> None:

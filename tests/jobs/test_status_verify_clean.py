@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,44 @@ def test_a_row_that_lies_about_the_pictures_is_bad(
     store = published_store(tmp_path / "out")
     (row,) = read_video_rows(store)
     replace_done_row(store, dataclasses.replace(row, **change))  # type: ignore[arg-type]
+    (bad,) = check_videos(store, read_video_rows(store))
+    assert words in bad.problem
+
+
+def _published_facts(store: Store) -> dict[str, Any]:
+    from pipeline.video.facts import read_facts
+
+    path = store.uri("videos/a.mp4")
+    facts = read_facts(path).record()
+    published = {"stream": 0, "decode_errors": 0, "facts": facts}
+    return {"bytes": Path(path).stat().st_size, "published": published}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("bytes",), 7, "the manifest says 7"),
+        (("published", "decode_errors"), 1, "0 decode errors, the manifest says 1"),
+        (("published", "facts", "picture", "colour"), [1, 9, 9, 9], "colour.0 is 0, the manifest says 1"),
+        (("published", "facts", "picture", "sample_aspect_ratio"), "4/3", "sample_aspect_ratio is 1/1"),
+        (("published", "facts", "picture", "width"), 128, "picture.width is 64, the manifest says 128"),
+        (("published", "facts", "streams"), [], "streams is"),
+        (("published", "facts", "chapters"), [{"title": "One"}], "chapters is"),
+    ],
+)
+def test_what_was_recorded_at_publication_is_compared_again(
+    tmp_path: Path, place: tuple[str, ...], value: object, words: str
+) -> None:
+    store = published_store(tmp_path / "out")
+    (row,) = read_video_rows(store)
+    metrics = _published_facts(store)
+    replace_done_row(store, dataclasses.replace(row, metrics=metrics))
+    assert check_videos(store, read_video_rows(store)) == []
+    inner = metrics
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    replace_done_row(store, dataclasses.replace(row, metrics=metrics))
     (bad,) = check_videos(store, read_video_rows(store))
     assert words in bad.problem
 

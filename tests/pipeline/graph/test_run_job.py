@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pyarrow.parquet as pq
@@ -16,7 +17,9 @@ from pipeline.cluster import Cluster
 from pipeline.errors import SpecError
 from pipeline.events import Event
 from pipeline.graph import run_job
-from pipeline.settings import ConsistencySettings
+from pipeline.job_plan import plan_job
+from pipeline.settings import ConsistencySettings, EncodeSettings
+from pipeline.video.nvenc import check_encoder
 from pipeline.video.rgb import decode_rgb
 from pipeline.video.verify import measure
 from tests.pipeline.graph.jobs import identity_job, restore_job, run, stylize_job
@@ -131,6 +134,82 @@ def test_equal_videos_under_several_names_are_computed_once_and_all_published(
     assert len({row.frames_md5 for row in summary.rows}) == 1
     computed = [event for event in events if event.kind == "chunk" and event.message == "frames"]
     assert len(computed) == summary.chunks // 5
+
+
+def test_copies_are_the_sources_own_bytes_under_the_name_of_their_content(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    make_clip(folder / "a.ts", Clip(pts=range(0, 14 * 512, 512), audio="aac", audio_rate=44_100))
+    make_clip(folder / "plain.mkv", Clip(pts=range(0, 560, 40), time_base=Fraction(1, 1000)))
+    shutil.move(folder / "plain.mkv", folder / "b.mp4")
+    job = identity_job(str(folder / "*"), tmp_path / "out")
+    job = replace(job, encode=replace(job.encode, codec="copy"))
+    first = run(job)
+    assert (first.done, first.quarantined, first.chunks) == (2, 0, 0), first.rows
+    videos = tmp_path / "out" / "videos"
+    assert sorted(path.name for path in videos.iterdir()) == ["a.ts", "b.mkv"]
+    assert (videos / "a.ts").read_bytes() == (folder / "a.ts").read_bytes()
+    assert (videos / "b.mkv").read_bytes() == (folder / "b.mp4").read_bytes()
+    for row in first.rows:
+        assert (row.output_sha256, row.dropped_streams) == (row.source_digest, ())
+        assert row.metrics["verification"]["V3_pictures"] == "ok"
+    stamps = [path.stat().st_mtime_ns for path in sorted(videos.iterdir())]
+    assert run(job).already_done == 2
+    assert [path.stat().st_mtime_ns for path in sorted(videos.iterdir())] == stamps
+    shutil.rmtree(tmp_path / "out" / "manifests")
+    assert run(job).done == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"enhance": ({"restore": {}},)}, "enhance"),
+        ({"encode": EncodeSettings(codec="copy", container="mkv")}, "encode.container"),
+    ],
+)
+def test_a_copy_that_should_also_change_something_is_refused(
+    sources: Path, tmp_path: Path, changes: dict[str, Any], field: str
+) -> None:
+    job = replace(identity_job(str(sources / "a.mp4"), tmp_path / "out"), encode=EncodeSettings(codec="copy"))
+    for refuse in (run, plan_job):
+        with pytest.raises(SpecError) as caught:
+            refuse(replace(job, **changes))
+        assert caught.value.field == field
+
+
+def test_a_job_for_nvenc_stops_where_there_is_none_and_quarantines_nothing(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        check_encoder("h264_nvenc")
+        pytest.skip("this machine has NVENC")
+    except SpecError:
+        pass
+    job = replace(
+        identity_job(str(sources / "a.mp4"), tmp_path / "out"), encode=EncodeSettings(codec="h264_nvenc")
+    )
+    with pytest.raises(SpecError, match="use libx264"):
+        run(job)
+    assert not (tmp_path / "out").exists()
+    # As on a cluster: the driver does not look, the worker does.
+    monkeypatch.setattr("pipeline.graph.check_encode", lambda settings: None)
+    with pytest.raises(SpecError, match="no usable NVENC") as caught:
+        run(job)
+    assert caught.value.field == "encode.codec"
+    assert not list((tmp_path / "out" / "manifests").rglob("*.json"))
+
+
+def test_the_row_of_a_reencoded_video_has_all_eight_checks_and_what_made_it(
+    sources: Path, tmp_path: Path
+) -> None:
+    (row,) = run(identity_job(str(sources / "a.mp4"), tmp_path / "out")).rows
+    checks = row.metrics["verification"]
+    assert [name[:2] for name in checks] == [f"V{n}" for n in range(1, 9)]
+    assert set(checks.values()) == {"ok", "not applicable: the codec is lossy"}
+    assert row.metrics["luma_psnr_db"]["worst_segment"] > 30
+    assert row.metrics["encoder"].startswith("libx264 64x48 yuv420p threads=1")
+    assert row.versions["ffmpeg"]
+    assert row.metrics["published"]["facts"]["picture"]["width"] == 64
 
 
 def test_a_named_source_that_is_missing_is_quarantined(tmp_path: Path) -> None:

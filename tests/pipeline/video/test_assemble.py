@@ -14,7 +14,7 @@ from pipeline.settings import EncodeSettings
 from pipeline.video.assemble import assemble
 from pipeline.video.encode import encode_rgb_segment
 from pipeline.video.rgb import decode_rgb
-from pipeline.video.verify import measure, verify_output
+from pipeline.video.verify import measure, verify_file, verify_output
 from tests.pipeline.video.media import LOSSLESS, LOSSY, Clip, all_md5, identity, index_of, make_clip
 
 _LONG = tuple(range(0, 40 * 512, 512))
@@ -117,6 +117,37 @@ def test_a_video_four_times_as_large_keeps_turn_aspect_and_times(tmp_path):
     assert again.display_matrix == (*_TURNED[:6], 4 * _TURNED[6], 0, 1 << 30)
 
 
+@pytest.mark.parametrize(
+    ("codec", "container", "frame_keeps_it"),
+    [
+        ("libx264", "mp4", False),
+        ("libx264", "mov", False),
+        ("libx264", "mkv", True),
+        ("libsvtav1", "mp4", True),
+    ],
+)
+def test_a_held_last_frame_lasts_as_long_as_in_the_source(tmp_path, codec, container, frame_keeps_it):
+    path = _held_source(tmp_path)
+    index = index_of(path)
+    assert index.durations[-1] * index.time_base == Fraction(512, 100)
+    settings = EncodeSettings(codec=codec, crf=18, preset="veryfast", container=container)
+    trip = identity(path, index, tmp_path / "work", settings)
+    found = verify_file(trip.output, path, index, trip.segments, trip.assembly, settings, identity=True)
+    assert found.problems == ()
+    with av.open(trip.output) as out:
+        assert out.duration == 6_040_000
+    held = found.measured.last_duration * found.measured.time_base
+    assert (held == Fraction(512, 100)) is frame_keeps_it
+    warned = any(text.startswith("last_frame_hold: the last frame stays 5.120 s") for text in found.warnings)
+    assert warned is not frame_keeps_it
+
+
+def test_even_frame_times_keep_their_average_rate(tmp_path):
+    trip = _round_trip(tmp_path, "a.mp4", Clip(pts=_LONG), LOSSY)[2]
+    with av.open(trip.output) as out:
+        assert out.streams.video[0].average_rate == 25
+
+
 def test_hevc_in_mp4_is_marked_so_that_players_know_it(tmp_path):
     settings = EncodeSettings(codec="libx265", crf=30, preset="ultrafast")
     trip = _round_trip(tmp_path, "a.mp4", Clip(), settings)[2]
@@ -211,6 +242,20 @@ def test_a_measurement_names_the_frames_one_by_one_and_together(tmp_path):
     assert measured.frame_md5 == tuple(all_md5(trip.segments))
     assert measured.pts == index.pts
     assert len(set(measured.frame_md5)) == measured.frames == 24
+
+
+def _held_source(tmp_path: Path) -> str:
+    """Matroska whose last frame, and only that, says that it stays for 5.12 seconds."""
+    plain = make_clip(tmp_path / "p.mkv", Clip(pts=range(0, 960, 40), time_base=Fraction(1, 1000)))
+    target = str(tmp_path / "held.mkv")
+    with av.open(plain) as source, av.open(target, "w") as out:
+        copy = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.duration = 5120 if packet.pts == 920 else packet.duration
+                packet.stream = copy
+                out.mux(packet)
+    return target
 
 
 def _with_silent_track(tmp_path: Path) -> str:

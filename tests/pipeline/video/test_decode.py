@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -114,13 +115,14 @@ def test_a_range_that_starts_on_a_key_frame_decodes_nothing_before_it(tmp_path, 
 def test_a_seek_that_was_not_enough_is_repeated_one_key_frame_early(tmp_path, monkeypatch):
     path = make_clip(tmp_path / "a.mp4", _CLIPS["closed.mp4"])
     index = index_of(path)
-    after_seek, tries = decode._after_seek, []
+    tries = []
 
-    def failing_first(path, index, a, b, preroll):
+    def failing_first(preroll, path, index, a):
         tries.append((a, preroll))
-        frames = after_seek(path, index, a, b, preroll)
-        return islice(frames, 2) if preroll == 0 else frames
+        frames = decode._after_seek(preroll, path, index, a)
+        yield from islice(frames, 2) if preroll == 0 else frames
 
-    monkeypatch.setattr(decode, "_after_seek", failing_first)
+    ways = [partial(failing_first, preroll) for preroll in (0, 1)]
+    monkeypatch.setattr(decode, "_WAYS", (*ways, decode._from_start))
     assert [f.pts for f in decode_frames(path, index, 41, 47)] == list(index.pts[41:47])
     assert tries == [(41, 0), (43, 1)]

@@ -21,7 +21,7 @@ from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes, index_to_bytes
 from pipeline.video.planes import hash64
 from pipeline.video.types import VideoIndex
-from pipeline.video.verify import verify_output
+from pipeline.video.verify import verify_file, verify_output
 from tests.pipeline.video.media import LOSSLESS, all_md5, identity
 from tests.support.shared import shared_dir
 
@@ -139,8 +139,12 @@ def test_two_frames_at_the_same_time_are_refused_by_ordinal():
 def _check_identity(name, folder):
     index, path = _index(name), _media(name)
     trip = identity(path, index, folder, LOSSLESS, chunk=4)
-    measured, problems = verify_output(trip.output, path, index, trip.segments, trip.assembly)
-    assert problems == ()
+    found = verify_file(
+        trip.output, path, index, trip.segments, trip.assembly, LOSSLESS, identity=True
+    )
+    measured = found.measured
+    assert found.problems == ()
+    assert found.checks["V6_lossless"] == "ok"
     assert measured.frames_md5 == _truth()[name]["frames_md5"]
     if trip.output.endswith("mp4"):
         assert [p * measured.time_base for p in measured.pts] == [p * index.time_base for p in index.pts]

@@ -1,8 +1,9 @@
-"""RGB of pictures with more than eight bits, by the equations themselves.
+"""RGB of deep and of full-range pictures, by the equations themselves.
 
-swscale scales deep pictures by powers of two (white becomes 65280 instead of 65535) and drifts over
-generations, so it only resamples chroma here; the matrix is applied in float32, which is exact to
-well below one code of 12 bits. Equations: ITU-T H.273, 8.3 (matrix coefficients and ranges).
+swscale scales deep pictures by powers of two (white becomes 65280 instead of 65535), lowers the chroma of
+full-range ones by half a code per generation, and drifts, so it only resamples chroma here; the matrix is
+applied in float32, which is exact to well below one code of 12 bits. Equations: ITU-T H.273, 8.3 (matrix
+coefficients and ranges).
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from typing import Any
 import numpy as np
 from av.video.frame import VideoFrame
 
-_WHITE = 65535.0
-_DEPTHS = (9, 10, 12, 14, 16)
+_DEPTHS = (8, 9, 10, 12, 14, 16)
 
 # AVCOL_SPC_* -> weights of red and blue in luma.
 LUMA_WEIGHTS = {
@@ -32,17 +32,18 @@ def plain_format(pix_fmt: str) -> str:
     deepest = max(c.bits for c in layout.components)
     bits = next(depth for depth in _DEPTHS if depth >= deepest)
     if layout.is_rgb:
-        return f"gbrp{bits}le"
-    return f"yuv444p{bits}le"
+        return "gbrp" if bits == 8 else f"gbrp{bits}le"
+    return "yuv444p" if bits == 8 else f"yuv444p{bits}le"
 
 
 def planes_to_rgb(frame: VideoFrame, matrix: int, full: bool) -> np.ndarray:
-    """uint16 RGB [h, w, 3] over 0..65535 of a frame in a `plain_format`."""
+    """RGB [h, w, 3] of a frame in a `plain_format`: uint8 of 8 bits, else uint16 over 0..65535."""
     bits = frame.format.components[0].bits
+    kind = np.dtype(np.uint8 if bits == 8 else np.uint16)
     a, b, c = (_samples(frame, i).astype(np.float32) for i in range(3))
     if frame.format.is_rgb:
         rgb = np.stack([c, a, b], -1) / np.float32(2**bits - 1)
-        return _to_codes(rgb, _WHITE)
+        return _to_codes(rgb, kind)
     luma_zero, luma_span, chroma_span = _range(bits, full)
     y = (a - luma_zero) / luma_span
     cb, cr = ((plane - 2.0 ** (bits - 1)) / chroma_span for plane in (b, c))
@@ -50,7 +51,7 @@ def planes_to_rgb(frame: VideoFrame, matrix: int, full: bool) -> np.ndarray:
     red = y + np.float32(2 * (1 - kr)) * cr
     blue = y + np.float32(2 * (1 - kb)) * cb
     green = (y - np.float32(kr) * red - np.float32(kb) * blue) / np.float32(1 - kr - kb)
-    return _to_codes(np.stack([red, green, blue], -1), _WHITE)
+    return _to_codes(np.stack([red, green, blue], -1), kind)
 
 
 def rgb_to_planes(rgb: np.ndarray, plain: str, matrix: int, full: bool) -> VideoFrame:
@@ -60,7 +61,7 @@ def rgb_to_planes(rgb: np.ndarray, plain: str, matrix: int, full: bool) -> Video
     red, green, blue = np.moveaxis(rgb.astype(np.float32) / np.float32(np.iinfo(rgb.dtype).max), -1, 0)
     peak = 2**bits - 1
     if frame.format.is_rgb:
-        codes = [_to_codes(plane, peak) for plane in (green, blue, red)]
+        codes = [_round(plane * np.float32(peak), peak) for plane in (green, blue, red)]
     else:
         luma_zero, luma_span, chroma_span = _range(bits, full)
         kr, kb = LUMA_WEIGHTS[matrix]
@@ -85,13 +86,15 @@ def _range(bits: int, full: bool) -> tuple[np.float32, np.float32, np.float32]:
 
 def _samples(frame: VideoFrame, plane: int) -> np.ndarray:
     source: Any = frame.planes[plane]
-    rows = np.frombuffer(source, "<u2").reshape(source.height, source.line_size // 2)
+    kind = np.dtype(np.uint8 if frame.format.components[0].bits == 8 else "<u2")
+    rows = np.frombuffer(source, kind).reshape(source.height, source.line_size // kind.itemsize)
     return rows[:, : source.width]
 
 
-def _to_codes(unit: np.ndarray, peak: float) -> np.ndarray:
-    return _round(unit * np.float32(peak), peak)
+def _to_codes(unit: np.ndarray, kind: np.dtype) -> np.ndarray:
+    white = np.iinfo(kind).max
+    return _round(unit * np.float32(white), white).astype(kind)
 
 
 def _round(codes: np.ndarray, peak: float) -> np.ndarray:
-    return np.clip(np.rint(codes), 0, peak).astype(np.uint16)
+    return np.asarray(np.clip(np.rint(codes), 0, peak))

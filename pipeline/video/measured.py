@@ -1,0 +1,74 @@
+"""What decoding a finished file yields: frames, times, digests, errors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from pipeline.errors import SourceError
+from pipeline.video.opening import DecodeCount, Decoder, decode_stream, has_hidden_alpha, open_media
+from pipeline.video.planes import plane_bytes
+from pipeline.video.probe import video_stream
+from pipeline.video.types import Measured
+
+ANY_SIZE = 2**31 - 1
+
+#: Is shown every decoded frame in presentation order.
+Watcher = Callable[[VideoFrame], None]
+
+
+def measure(path: str, stream: int | None = None, watchers: Sequence[Watcher] = ()) -> Measured:
+    """Decode a video stream (by default the first that is not cover art) and sum it up.
+
+    Raises:
+        SourceError: ``unreadable``.
+    """
+    try:
+        with open_media(path, ANY_SIZE) as container:
+            return _measure(container, main_stream(container, stream), watchers)
+    except (FFmpegError, OSError, StopIteration) as error:
+        raise SourceError(
+            f"{path} cannot be decoded ({type(error).__name__}); it is damaged or not a video.",
+            code="unreadable",
+        ) from error
+
+
+def main_stream(container: InputContainer, stream: int | None) -> VideoStream:
+    """The stream of this index, or the first video stream that is no cover art (StopIteration if none)."""
+    if stream is not None:
+        return video_stream(container, stream)
+    return next(s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+
+
+def _measure(container: InputContainer, stream: VideoStream, watchers: Sequence[Watcher]) -> Measured:
+    decoder = Decoder(stream, alpha=has_hidden_alpha(stream))
+    count = DecodeCount()
+    whole = hashlib.md5(usedforsecurity=False)
+    digests: list[str] = []
+    pts: list[int] = []
+    last = 0
+    for frame in decode_stream(container, stream, decoder, count):
+        data = plane_bytes(frame)
+        whole.update(data)
+        digests.append(hashlib.md5(data, usedforsecurity=False).hexdigest())
+        pts.append(frame.pts if frame.pts is not None else -1)
+        last = int(frame.duration or 0)
+        for watch in watchers:
+            watch(frame)
+    return Measured(
+        frames=len(pts),
+        frames_md5=whole.hexdigest(),
+        frame_md5=tuple(digests),
+        pts=tuple(pts),
+        pts_sha256=hashlib.sha256(",".join(map(str, pts)).encode()).hexdigest(),
+        time_base=Fraction(stream.time_base or 1),
+        decode_errors=count.errors + count.corrupt,
+        last_duration=last,
+    )
