@@ -132,13 +132,25 @@ def convert_frame(
 
 
 def scale_frame(
-    frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter | None = None
+    frame: VideoFrame, colour: Colour, width: int, height: int, reformatter: VideoReformatter | None = None
 ) -> VideoFrame:
-    """The same picture in another size (bicubic), its format, matrix and range untouched."""
+    """The same picture in another size (bicubic), its format, matrix and range untouched.
+
+    Raises:
+        SourceError: ``unsupported_matrix``.
+    """
     if (frame.width, frame.height) == (width, height):
         return frame
+    matrix = _sws_matrix(colour)
     return (reformatter or VideoReformatter()).reformat(
-        frame, width=width, height=height, interpolation=EXACT
+        frame,
+        width=width,
+        height=height,
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=colour.range,
+        dst_color_range=colour.range,
+        interpolation=EXACT,
     )
 
 

@@ -88,7 +88,7 @@ def _pictures(
                 same = (before == image).all(-1, keepdims=True)
                 keep_source_samples(picture, origin, as_stored(same, index.geometry.display_matrix)[..., 0])
             if has_alpha(plan.pix_fmt):
-                keep_alpha(picture, origin)
+                keep_alpha(picture, origin, index.colour)
         yield picture
 
 

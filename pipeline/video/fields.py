@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,8 +11,8 @@ from av.video.frame import VideoFrame
 
 from pipeline.video.types import Deinterlace
 
-#: Frames looked at: interlacing and telecine show from the start or not at all, bar cut-together material.
-LOOKED_AT = 240
+#: Looked at are the first frames of every stretch: fields come in neighbours, and all of them cost time.
+STRETCH, LOOKED_AT = 120, 24
 #: bwdif reads one frame before and one after; one more is decoded so that its own edges lie outside.
 HALO = 2
 _TELECINE_SHARE = 0.1
@@ -23,22 +24,24 @@ class FieldDetective:
     def __init__(self) -> None:
         self._graph: Graph | None = None
         self._picture: tuple[int, int, str] | None = None
-        self._counts: dict[str, str] = {}
+        self._waiting = False
+        self._counts: Counter[str] = Counter()
 
     def feed(self, ordinal: int, frame: VideoFrame) -> None:
         """Look at frame ``ordinal`` (0, 1, 2, ...)."""
         picture = (frame.width, frame.height, frame.format.name)
-        if ordinal >= LOOKED_AT or frame.interlaced_frame or frame.height < 16:
+        if ordinal % STRETCH >= LOOKED_AT or frame.interlaced_frame or frame.height < 16:
+            self._graph = None
             return
-        if self._graph is None:
-            self._picture, self._graph = picture, _graph(frame, ("idet", ""))
-        if picture != self._picture:
-            return
-        # A filter keeps a reference to what it is given, and stamps its findings on what it gives.
+        if self._graph is None or picture != self._picture:
+            self._picture, self._graph, self._waiting = picture, _graph(frame, ("idet", "")), False
         self._graph.push(frame)
-        if ordinal:
+        if self._waiting:
+            # idet stamps its verdict on a frame when it has seen the next one.
             seen: Any = self._graph.pull()
-            self._counts = dict(seen.metadata)
+            for what in ("multiple", "repeated"):
+                self._counts[f"{what}.{seen.metadata[f'lavfi.idet.{what}.current_frame']}"] += 1
+        self._waiting = True
 
     def order(self) -> Deinterlace:
         """``tff`` or ``bff`` when most unflagged frames look interlaced that way, else ``""``."""
@@ -57,7 +60,7 @@ class FieldDetective:
             yield f"telecine_suspected: {repeated} frames repeat a field of a neighbour; nothing is undone"
 
     def _count(self, what: str, kind: str) -> int:
-        return round(float(self._counts.get(f"lavfi.idet.{what}.{kind}", 0)))
+        return self._counts[f"{what}.{kind}"]
 
 
 def deinterlaced(frames: Iterable[VideoFrame], how: Deinterlace) -> Iterator[VideoFrame]:

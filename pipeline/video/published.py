@@ -80,5 +80,5 @@ def _short(value: Any) -> str:
     return f"a list of {len(value)}" if isinstance(value, list) and len(value) > 4 else str(value)
 
 
-def _seconds(measured: Measured) -> float:
-    return round(float(measured.last_duration * measured.time_base), 6)
+def _seconds(measured: Measured) -> str:
+    return str(measured.last_duration * measured.time_base)

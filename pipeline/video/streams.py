@@ -149,5 +149,5 @@ def _geometry_problems(
     same = picture.display_matrix == matrix
     if not exact and matrix is not None and picture.display_matrix is not None:
         same = picture.display_matrix[:6] == matrix[:6]
-    if not same and (exact or is_rotation(matrix)):
+    if not same and (exact or matrix is None or is_rotation(matrix)):
         yield f"display matrix is {picture.display_matrix}, planned {matrix}"

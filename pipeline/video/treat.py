@@ -36,4 +36,4 @@ def _one_size(frames: Iterator[VideoFrame], index: VideoIndex) -> Iterator[Video
     reformatter = VideoReformatter()
     for frame in frames:
         plain = convert_frame(frame, index.colour, index.pix_fmt, reformatter)
-        yield scale_frame(plain, width, height, reformatter)
+        yield scale_frame(plain, index.colour, width, height, reformatter)

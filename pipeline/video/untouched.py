@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
-from pipeline.video.colour import scale_frame
+from pipeline.video.colour import convert_frame, scale_frame
+from pipeline.video.types import Colour
 
 #: A chroma sample and the pixels it shares a bicubic kernel with, on either side.
 _REACH = 4
@@ -40,11 +40,10 @@ def keep_source_samples(made: VideoFrame, source: VideoFrame, same: np.ndarray) 
         target[where] = origin[where]
 
 
-def keep_alpha(made: VideoFrame, source: VideoFrame, reformatter: VideoReformatter | None = None) -> None:
+def keep_alpha(made: VideoFrame, source: VideoFrame, colour: Colour) -> None:
     """Give ``made`` the transparency of ``source``, scaled to its size. Both have an alpha plane."""
-    if source.format.name != made.format.name:
-        source = (reformatter or VideoReformatter()).reformat(source, format=made.format.name)
-    source = scale_frame(source, made.width, made.height, reformatter)
+    source = convert_frame(source, colour, made.format.name)
+    source = scale_frame(source, colour, made.width, made.height)
     plane = next(c.plane for c in made.format.components if c.is_alpha)
     _samples(made, plane)[:] = _samples(source, plane)
 
