@@ -171,7 +171,7 @@ def train_embedded(
         float | None, typer.Option(help="Wall time of the run, all parts together. Default: 150.")
     ] = None,
     iterations: Annotated[
-        int | None, typer.Option(help="Length of the prior's training (a third for the autoencoder).")
+        int | None, typer.Option(help="Length of the prior's training; half as many again for the other.")
     ] = None,
     start: Annotated[
         Path | None, typer.Option("--start-from", metavar="DIR", help="Go on from this checkpoint.")
@@ -187,7 +187,10 @@ def train_embedded(
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.cpu,
     bf16: Annotated[bool, typer.Option(help="Matrix work in bfloat16.")] = True,
-    pixels: Annotated[int, typer.Option(help="Pixels per batch.", min=32_768)] = 262_144,
+    pixels: Annotated[
+        int | None,
+        typer.Option(help="Pixels per batch. Default: 65536 (vae), 262144 (unet).", min=32_768),
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; their number changes bits.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Seed of weights, crops and noise.", min=0)] = 0,
     as_json: Json = False,

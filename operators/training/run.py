@@ -28,19 +28,21 @@ from operators.training.prior import PriorTask
 PARTS = ("vae", "unet")
 #: Share of the minutes that each part gets when several are trained.
 SHARES = {"vae": 0.25, "unet": 0.75}
-#: Iterations of each part per iteration of the prior: those of the autoencoder take 2.7 times as long.
-ITERATION_SHARES = {"vae": Fraction(1, 3), "unet": Fraction(1)}
+#: Iterations of each part per iteration of the prior.
+ITERATION_SHARES = {"vae": Fraction(3, 2), "unet": Fraction(1)}
+#: Pixels per batch: the autoencoder wants many steps, the prior, whose loss is noisier, large ones.
+BATCH_PIXELS = {"vae": 65_536, "unet": 262_144}
 WORK = "training"
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """``pictures``: folder; ``out``: the checkpoint to write; ``start``: a checkpoint to go on from, or None
-    to begin with fresh weights. The length is ``iterations`` of the prior, of which the autoencoder gets a
-    third, or ``minutes`` for all parts.
+    to begin with fresh weights. The length is ``iterations`` of the prior, to which the autoencoder gets
+    half as many again, or ``minutes`` for all parts.
 
-    ``pixels``: pixels per batch; ``wake``: new self-attention for a started prior; ``rate``
-    multiplies the learning rates, below 1 to go on gently from trained weights; ``threads`` are fixed, since
+    ``pixels``: pixels per batch, None for `BATCH_PIXELS`; ``wake``: new self-attention for a started
+    prior; ``rate`` multiplies the learning rates, below 1 to go on gently from trained weights; ``threads`` are fixed, since
     their number changes the last bits.
     """
 
@@ -54,7 +56,7 @@ class TrainingSettings:
     device: str = "cpu"
     bf16: bool = True
     threads: int = 1
-    pixels: int = 262_144
+    pixels: int | None = None
     wake: bool = False
     rate: float = 1.0
     report_every: float = 240.0
@@ -100,7 +102,7 @@ def train(
             "wake": settings.wake,
             "rate": settings.rate,
             "seed": settings.seed,
-            "pixels": settings.pixels,
+            "pixels": _pixels(part, settings),
             "device": settings.device,
             "bf16": settings.bf16,
             "threads": settings.threads,
@@ -148,6 +150,10 @@ def _iterations(part: str, of_prior: int) -> int:
     return max(1, round(of_prior * ITERATION_SHARES[part]))
 
 
+def _pixels(part: str, settings: TrainingSettings) -> int:
+    return BATCH_PIXELS[part] if settings.pixels is None else settings.pixels
+
+
 def _share(part: str, parts: tuple[str, ...]) -> float:
     return SHARES[part] / sum(SHARES[p] for p in parts)
 
@@ -185,8 +191,8 @@ def _task(
     condition: torch.Tensor,
     precision: Precision,
 ) -> Task:
-    common: dict[str, Any] = {"seed": settings.seed, "pixels": settings.pixels, "precision": precision}
-    common["origin"] = _origin(settings, part)
+    common: dict[str, Any] = {"seed": settings.seed, "precision": precision}
+    common |= {"pixels": _pixels(part, settings), "origin": _origin(settings, part)}
     if part == "vae":
         network = networks.new_autoencoder(settings.start, settings.seed).to(settings.device)
         return AutoencoderTask(network, klt, pictures, **common)
