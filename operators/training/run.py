@@ -42,8 +42,8 @@ class TrainingSettings:
     half as many again, or ``minutes`` for all parts.
 
     ``pixels``: pixels per batch, None for `BATCH_PIXELS`; ``wake``: new self-attention for a started
-    prior; ``rate`` multiplies the learning rates, below 1 to go on gently from trained weights; ``threads`` are fixed, since
-    their number changes the last bits.
+    prior; ``rate`` multiplies the learning rates, below 1 to go on gently from trained weights; ``threads``
+    are fixed, since their number changes the last bits.
     """
 
     pictures: Path
