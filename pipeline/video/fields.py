@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 from pipeline.video.types import Deinterlace
 
 #: Looked at are the first frames of every stretch: fields come in neighbours, and all of them cost time.
-STRETCH, LOOKED_AT = 120, 24
+STRETCH, LOOKED_AT = 120, 16
 #: bwdif reads one frame before and one after; one more is decoded so that its own edges lie outside.
 HALO = 2
 _TELECINE_SHARE = 0.1

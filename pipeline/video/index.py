@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NoReturn
 
 from av.container import InputContainer
@@ -23,7 +23,7 @@ from pipeline.settings import Limits, VideoPolicy
 from pipeline.video.colour import resolve_colour
 from pipeline.video.fields import FieldDetective
 from pipeline.video.hdr import TRANSFER_HLG, TRANSFER_PQ, light_peak
-from pipeline.video.opening import DecodeCount, Decoder, demux, open_media
+from pipeline.video.opening import DecodeCount, Decoder, demux
 from pipeline.video.planes import hash64
 from pipeline.video.presentation import (
     TimeFault,
@@ -33,7 +33,7 @@ from pipeline.video.presentation import (
     running_time,
     usual_step,
 )
-from pipeline.video.probe import probe, video_stream
+from pipeline.video.probe import open_probed, video_stream
 from pipeline.video.scenes import SceneFinder
 from pipeline.video.side_data import FirstFrame, dynamic_side_data, read_first_frame
 from pipeline.video.types import Deinterlace, Geometry, Probe, Treatment, VideoIndex
@@ -61,13 +61,13 @@ def build_index(
             ``interlaced``, ``alpha``, ``hdr``, ``too_many_frames``, ``too_long``, ``too_many_pixels``.
     """
     policy = policy or VideoPolicy()
-    facts = probe(path, uri, limits, policy)
+    container, facts, head = open_probed(path, uri, limits, policy)
     try:
-        with open_media(path, limits.max_pixels) as container:
+        with container:
             stream = video_stream(container, facts.stream)
             decoder = Decoder(stream, alpha=policy.alpha == "keep", max_pixels=limits.max_pixels)
             scan = _Scan(facts, uri, limits, policy)
-            scan.run(container, stream, decoder)
+            scan.run(container, stream, decoder, head)
     except (FFmpegError, OSError) as error:
         raise SourceError(
             f"{uri} could be opened but not read ({type(error).__name__}); fetch it again.",
@@ -101,9 +101,11 @@ class _Scan:
         self.scenes = SceneFinder(facts.average_rate)
         self.fields = FieldDetective()
 
-    def run(self, container: InputContainer, stream: VideoStream, decoder: Decoder) -> None:
+    def run(
+        self, container: InputContainer, stream: VideoStream, decoder: Decoder, head: list[Packet[Any]]
+    ) -> None:
         ordinal = 0
-        for frame in self._frames(container, stream, decoder):
+        for frame in self._frames(container, stream, decoder, head):
             self._check(frame, ordinal, stream)
             self.raw_pts.append(frame.pts)
             self.hashes.append(hash64(frame))
@@ -116,9 +118,11 @@ class _Scan:
         self._check_whole(ordinal)
 
     def _frames(
-        self, container: InputContainer, stream: VideoStream, decoder: Decoder
+        self, container: InputContainer, stream: VideoStream, decoder: Decoder, head: list[Packet[Any]]
     ) -> Iterator[VideoFrame]:
-        for packet in demux(container, stream, self.count):
+        self.count.packets += sum(packet.size > 0 for packet in head)
+        rest = demux(container, stream, self.count) if head[-1].size else iter(())
+        for packet in chain(head, rest):
             self._note_packet(packet)
             yield from decoder.decode(packet, self.count)
 

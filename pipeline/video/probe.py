@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from fractions import Fraction
 from typing import Any, NoReturn
 
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -24,10 +26,25 @@ _PACKETS_TO_LOOK_AT = 8
 def probe(path: str, uri: str, limits: Limits, policy: VideoPolicy | None = None) -> Probe:
     """Read the header and the first packets of a local file; nothing is decoded.
 
+    Args and errors as `open_probed`.
+    """
+    container, facts, _ = open_probed(path, uri, limits, policy or VideoPolicy())
+    container.close()
+    return facts
+
+
+def open_probed(
+    path: str, uri: str, limits: Limits, policy: VideoPolicy
+) -> tuple[InputContainer, Probe, list[Packet[Any]]]:
+    """Open a local file and look at its header and first packets.
+
     Args:
         path: local file. ``uri`` is the name the user knows it by, for messages.
         limits: refusal limits for pixels and seconds.
         policy: ``assume_fps`` lets streams without times in, ``partial`` files that were cut off.
+
+    Returns:
+        The open container, to be closed by the caller; what was seen; and the packets that were read.
 
     Raises:
         SourceError: with code ``empty``, ``unreadable``, ``no_moov``, ``not_a_video``, ``still_image``,
@@ -35,16 +52,19 @@ def probe(path: str, uri: str, limits: Limits, policy: VideoPolicy | None = None
             ``too_long``, ``truncated``, ``unsupported_codec``.
     """
     _check_size(path, uri)
-    try:
-        with open_media(path, limits.max_pixels) as container:
-            return _probe_open(container, uri, limits, policy or VideoPolicy())
-    except SourceError:
-        raise
-    except (FFmpegError, OSError, ValueError) as error:
-        if _is_mp4_without_moov(path):
-            _refuse(uri, "no_moov", "is an MP4 whose index (moov) is missing, so it was cut off")
-        _refuse(uri, "not_a_video", f"is not a video file that can be read ({type(error).__name__}); "
-                "check that the download is complete")  # fmt: skip
+    with ExitStack() as opened:
+        try:
+            container = opened.enter_context(open_media(path, limits.max_pixels))
+            facts, packets = _probe_open(container, uri, limits, policy)
+        except SourceError:
+            raise
+        except (FFmpegError, OSError, ValueError) as error:
+            if _is_mp4_without_moov(path):
+                _refuse(uri, "no_moov", "is an MP4 whose index (moov) is missing, so it was cut off")
+            _refuse(uri, "not_a_video", f"is not a video file that can be read ({type(error).__name__}); "
+                    "check that the download is complete")  # fmt: skip
+        opened.pop_all()
+    return container, facts, packets
 
 
 def video_stream(container: InputContainer, index: int) -> VideoStream:
@@ -62,7 +82,9 @@ def _check_size(path: str, uri: str) -> None:
         _refuse(uri, "empty", "has no bytes; upload it again")
 
 
-def _probe_open(container: InputContainer, uri: str, limits: Limits, policy: VideoPolicy) -> Probe:
+def _probe_open(
+    container: InputContainer, uri: str, limits: Limits, policy: VideoPolicy
+) -> tuple[Probe, list[Packet[Any]]]:
     names = set(container.format.name.split(","))
     if names & set(STILL_IMAGE_DEMUXERS):
         _refuse(uri, "still_image", "is a still image, not a video; remove it from the catalog")
@@ -74,15 +96,17 @@ def _probe_open(container: InputContainer, uri: str, limits: Limits, policy: Vid
         _refuse(uri, "no_timestamps", "is a raw stream without timestamps; wrap it into MP4 or MKV first, or "
                 "give its rate as video.assume_fps")  # fmt: skip
     stream = video_stream(container, videos[0].index)
-    _check_stream(container, stream, uri, limits)
+    packets = _check_stream(container, stream, uri, limits)
     lost = _lost_samples(container, stream)
     if lost and not policy.partial:
         _refuse(uri, "truncated", f"is cut off: {lost} of its {len(stream.index_entries)} frames lie beyond "
                 "its end; fetch it again, or process what is there with --allow-partial")  # fmt: skip
-    return _describe(container, stream, streams, videos, lost)
+    return _describe(container, stream, streams, videos, lost), packets
 
 
-def _check_stream(container: InputContainer, stream: VideoStream, uri: str, limits: Limits) -> None:
+def _check_stream(
+    container: InputContainer, stream: VideoStream, uri: str, limits: Limits
+) -> list[Packet[Any]]:
     if stream.codec_context is None:
         _refuse(uri, "unsupported_codec", "uses a video codec that this FFmpeg cannot decode")
     pixels = stream.codec_context.width * stream.codec_context.height
@@ -97,7 +121,7 @@ def _check_stream(container: InputContainer, stream: VideoStream, uri: str, limi
     if seconds is not None and seconds > Fraction(limits.max_seconds):
         _refuse(uri, "too_long", f"lasts {round(seconds)} s, more than limits.max_seconds = "
                 f"{limits.max_seconds:g}; raise the limit or cut the video")  # fmt: skip
-    _check_packets(container, stream, uri)
+    return _check_packets(container, stream, uri)
 
 
 def _lost_samples(container: InputContainer, stream: VideoStream) -> int:
@@ -110,21 +134,20 @@ def _lost_samples(container: InputContainer, stream: VideoStream) -> int:
     return sum(entry.pos + entry.size > container.size for entry in stream.index_entries)
 
 
-def _check_packets(container: InputContainer, stream: VideoStream, uri: str) -> None:
-    packets = 0
+def _check_packets(container: InputContainer, stream: VideoStream, uri: str) -> list[Packet[Any]]:
+    packets: list[Packet[Any]] = []
     try:
         for packet in container.demux(stream):
-            if packet.size == 0:
-                break
-            packets += 1
+            packets.append(packet)
             if any(side.data_type.startswith("encryption") for side in packet.iter_sidedata()):
                 _refuse(uri, "encrypted", "is encrypted; decrypt it first")
-            if packets == _PACKETS_TO_LOOK_AT:
+            if packet.size == 0 or len(packets) == _PACKETS_TO_LOOK_AT:
                 break
     except FFmpegError:
         pass  # Damage is judged by the full pass, which counts it.
-    if packets == 0:
+    if not packets or packets[0].size == 0:
         _refuse(uri, "no_frames", "has a video stream without any frame; upload it again")
+    return packets
 
 
 def _describe(

@@ -11,7 +11,7 @@ import pytest
 from pipeline.cluster import Cluster, attempt_ledger
 from pipeline.errors import SourceError, StoreError
 from pipeline.keys import code_digest
-from pipeline.settings import EncodeSettings, Limits, StorageSettings
+from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
 from pipeline.tasks import TaskContext, guarded
 
 ROW = {"key": "k", "status": "ok", "failure": "", "seconds": 0.0, "attempts": 0, "node": ""}
@@ -20,7 +20,9 @@ ROW = {"key": "k", "status": "ok", "failure": "", "seconds": 0.0, "attempts": 0,
 @pytest.fixture
 def context(ray_here: Cluster) -> Iterator[TaskContext]:
     with attempt_ledger("guarded") as ledger:
-        yield TaskContext("out", StorageSettings(), Limits(), EncodeSettings(), ledger, 3, code_digest())
+        yield TaskContext(
+            "out", StorageSettings(), Limits(), VideoPolicy(), EncodeSettings(), ledger, 3, code_digest()
+        )
 
 
 def failing(error: Exception) -> Callable[[], dict[str, Any]]:
