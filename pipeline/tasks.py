@@ -252,7 +252,9 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
         else:
             finished = os.path.join(folder, f"video.{video.container}")
             paths, segments = _fetch_segments(video, chunks, folder)
-            assembly = assemble(source, index, paths, finished, video.container, context.encode)
+            assembly = assemble(
+                source, index, paths, segments, finished, video.container, context.encode
+            )
             verified = verify_file(
                 finished, source, index, segments, assembly, context.encode, identity=context.identity
             )
@@ -324,7 +326,8 @@ def _index(context: TaskContext, key: str) -> VideoIndex:
 
 
 def _segment(facts: dict[str, Any]) -> Segment:
-    return Segment(**{**facts, "frame_md5": tuple(facts["frame_md5"])})
+    lists = {name: tuple(facts[name]) for name in ("frame_md5", "ranks")}
+    return Segment(**{**facts, **lists})
 
 
 def _small(row: Row) -> Row:

@@ -34,7 +34,8 @@ def identity_job(path: str, folder: Path, settings: EncodeSettings, *, through_r
         segments.append(work(path, paths[-1], chunk, index, settings))
     container = choose_container(index, settings)
     out = str(folder / f"chain.{container}")
-    check(out, path, index, segments, assemble(path, index, paths, out, container, settings))
+    assembly = assemble(path, index, paths, segments, out, container, settings)
+    check(out, path, index, segments, assembly)
     return out
 
 

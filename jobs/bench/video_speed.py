@@ -129,7 +129,7 @@ class _Work:
 
     def assemble(self) -> Assembly:
         paths = [self._segment(n) for n in range(len(self.chunks))]
-        return assemble(self.path, self.index, paths, self.out, self.container, self.settings)
+        return assemble(self.path, self.index, paths, self.segments, self.out, self.container, self.settings)
 
     def verify(self) -> None:
         check(self.out, self.path, self.index, self.segments, self.assembly)

@@ -25,8 +25,8 @@ from pipeline.video.encoders import HDR_ENCODERS
 from pipeline.video.geometry import is_rotation, scaled_matrix, scaled_sar
 from pipeline.video.opening import has_hidden_alpha, open_media
 from pipeline.video.probe import video_stream
-from pipeline.video.timestamps import decode_times, presentation_ranks, reorder_delay
-from pipeline.video.types import Assembly, VideoIndex
+from pipeline.video.timestamps import decode_times, reorder_delay
+from pipeline.video.types import Assembly, Segment, VideoIndex
 
 _ANY_SIZE = 2**31 - 1
 _FINEST_TIMESCALE = 2**31 - 1
@@ -37,6 +37,7 @@ def assemble(
     source_path: str,
     index: VideoIndex,
     segment_paths: Sequence[str],
+    segments: Sequence[Segment],
     out_path: str,
     container: str,
     settings: EncodeSettings,
@@ -45,7 +46,8 @@ def assemble(
 
     Args:
         source_path: local source file, from which the other streams are copied.
-        segment_paths: all segments in order; together they hold ``index.frames`` frames.
+        segment_paths: all segment files in order, and ``segments`` what they hold: together
+            ``index.frames`` frames.
         out_path: local file to write. ``container``: ``mp4``, ``mkv``, ``webm`` or ``mov``.
 
     Raises:
@@ -55,7 +57,7 @@ def assemble(
     """
     if container not in MUXERS:
         raise ValueError(f"container must be one of {', '.join(MUXERS)}, not {container!r}")
-    ranks = _segment_ranks(segment_paths, index)
+    ranks = _whole_ranks(segments, index)
     try:
         with open_media(source_path, _ANY_SIZE) as source:
             job = _Assembling(source, index, segment_paths, container, settings, ranks)
@@ -100,7 +102,7 @@ class _Assembling:
     def write(self, out_path: str) -> Assembly:
         options = {"fflags": "+bitexact", **self._muxer_options()}
         with (
-            av.open(self.segment_paths[0]) as first,
+            _open_segment(self.segment_paths[0], probe=True) as first,
             av.open(out_path, "w", format=MUXERS[self.container], container_options=options) as out,
         ):
             target = self._add_streams(out, first)
@@ -199,6 +201,8 @@ class _Assembling:
                 for packet in segment.demux(stream):
                     if packet.size == 0:
                         continue
+                    if at == index.frames:
+                        raise _mismatch(f"{path} holds more frames than were encoded")
                     rank = self.ranks[at]
                     packet.stream = target
                     packet.time_base = Fraction(1, index.time_base.denominator)
@@ -211,6 +215,8 @@ class _Assembling:
                         packet.duration = max(packet.duration, shown + dts[0] - dts[at])
                     yield packet
                     at += 1
+        if at != index.frames:
+            raise _mismatch(f"the segment files hold {at} frames, {index.frames} were encoded")
 
     def _shifted(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
         last: dict[int, int] = {}
@@ -238,28 +244,27 @@ class _Assembling:
         return packet
 
 
-def _open_segment(path: str) -> AbstractContextManager[Any]:
+def _open_segment(path: str, *, probe: bool = False) -> AbstractContextManager[Any]:
     """Open a segment for its packets and headers only.
 
-    By default FFmpeg decodes pictures to guess what the container does not say; that takes longer than
-    copying the packets.
+    ``probe``: let FFmpeg decode pictures to find what the container does not say, its default; that takes
+    longer than copying the packets.
     """
-    return av.open(path, format="matroska", options={"probesize": "32", "fpsprobesize": "0"})
+    options = {} if probe else {"probesize": "32", "fpsprobesize": "0"}
+    try:
+        return av.open(path, format="matroska", options=options)
+    except (FFmpegError, OSError) as error:
+        raise _mismatch(f"{path} cannot be read ({type(error).__name__})") from error
 
 
-def _segment_ranks(paths: Sequence[str], index: VideoIndex) -> list[int]:
-    """Presentation rank in the whole video of every packet, in file order."""
+def _whole_ranks(segments: Sequence[Segment], index: VideoIndex) -> list[int]:
+    """Presentation rank in the whole video of every packet, in the order of the files."""
     ranks: list[int] = []
-    for path in paths:
-        try:
-            with _open_segment(path) as segment:
-                pts = [p.pts for p in segment.demux(segment.streams.video[0]) if p.size > 0]
-        except (FFmpegError, IndexError) as error:
-            raise _mismatch(f"{path} cannot be read ({type(error).__name__})") from error
+    for segment in segments:
         before = len(ranks)
-        ranks.extend(before + rank for rank in presentation_ranks(pts))
+        ranks.extend(before + rank for rank in segment.ranks)
     if len(ranks) != index.frames:
-        raise _mismatch(f"{len(paths)} segments hold {len(ranks)} frames, the source {index.frames}")
+        raise _mismatch(f"{len(segments)} segments hold {len(ranks)} frames, the source {index.frames}")
     return ranks
 
 

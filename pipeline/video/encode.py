@@ -34,6 +34,7 @@ from pipeline.video.geometry import as_stored
 from pipeline.video.opening import DecodeCount, Decoder, decode_stream
 from pipeline.video.planes import clean_copy, plane_bytes
 from pipeline.video.rgb import model_picture, stored_frame
+from pipeline.video.timestamps import presentation_ranks
 from pipeline.video.types import Segment, VideoIndex
 from pipeline.video.untouched import has_alpha, keep_alpha, keep_source_samples
 
@@ -117,17 +118,21 @@ def _encode(path: str, pictures: Iterator[VideoFrame], gops: Sequence[int], plan
     if not gops or min(gops) < 1:
         raise ValueError(f"groups of pictures must have at least one frame each, not {list(gops)}")
     try:
-        extradata = _write(path, pictures, gops, plan)
+        extradata, pts = _write(path, pictures, gops, plan)
     except (FFmpegError, OSError) as error:
         raise ChunkError(
             f"{plan.codec} could not encode {plan.width}x{plan.height} {plan.pix_fmt} pictures "
             f"({error}); choose another encode.codec.",
             code="encode_failed",
         ) from error
-    return _read_back(path, sum(gops), plan, extradata)
+    return _read_back(path, presentation_ranks(pts), plan, extradata)
 
 
-def _write(path: str, pictures: Iterator[VideoFrame], gops: Sequence[int], plan: EncoderPlan) -> bytes:
+def _write(
+    path: str, pictures: Iterator[VideoFrame], gops: Sequence[int], plan: EncoderPlan
+) -> tuple[bytes, list[int]]:
+    """Returns the codec's headers, and the times of the packets as they lie in the file."""
+    pts: list[int] = []
     with av.open(path, "w", format="matroska", container_options={"fflags": "+bitexact"}) as container:
         # The header comes from an encoder set up like those that make the packets.
         stream: VideoStream = container.add_stream(plan.codec, rate=plan.rate)
@@ -139,11 +144,11 @@ def _write(path: str, pictures: Iterator[VideoFrame], gops: Sequence[int], plan:
         extradata = stream.codec_context.extradata or b""
         start = 0
         for frames in gops:
-            _write_gop(container, stream, islice(pictures, frames), start, frames, plan, extradata)
+            pts += _write_gop(container, stream, islice(pictures, frames), start, frames, plan, extradata)
             start += frames
     if next(pictures, None) is not None:
         raise ValueError(f"more frames than the groups of pictures {list(gops)} hold")
-    return bytes(extradata)
+    return bytes(extradata), pts
 
 
 def _write_gop(
@@ -154,25 +159,25 @@ def _write_gop(
     frames: int,
     plan: EncoderPlan,
     extradata: bytes,
-) -> None:
+) -> list[int]:
     encoder = open_encoder(plan)
-    packets = 0
+    written: list[int] = []
     for packet in _encode_gop(encoder, pictures, plan):
         # Copied bytes: the packet's own clock and stream belong to the encoder that made it.
         copy = Packet(bytes(packet))
         copy.stream = stream
         copy.time_base = _MILLISECOND
         copy.pts = (start + (packet.pts or 0) + _START_FRAMES) * FRAME_MS
-        copy.dts = (start + packets) * FRAME_MS
+        copy.dts = (start + len(written)) * FRAME_MS
         copy.duration = FRAME_MS
         copy.is_keyframe = packet.is_keyframe
         if packet.has_sidedata(_ALPHA_SIDE_DATA):
             copy.set_sidedata(packet.get_sidedata(_ALPHA_SIDE_DATA))
+        written.append(start + (packet.pts or 0))
         container.mux_one(copy)
-        packets += 1
-    if packets != frames:
+    if len(written) != frames:
         raise ChunkError(
-            f"{plan.codec} made {packets} packets of {frames} frames; report this codec setting.",
+            f"{plan.codec} made {len(written)} packets of {frames} frames; report this codec setting.",
             code="encode_failed",
         )
     if (encoder.extradata or b"") != extradata:
@@ -181,6 +186,7 @@ def _write_gop(
             "joined; choose another encode.codec.",
             code="encode_failed",
         )
+    return written
 
 
 def _field_marker(plan: EncoderPlan) -> Callable[[VideoFrame], VideoFrame]:
@@ -219,8 +225,9 @@ def _encode_gop(
     yield from encoder.encode(None)
 
 
-def _read_back(path: str, frames: int, plan: EncoderPlan, extradata: bytes) -> Segment:
+def _read_back(path: str, ranks: list[int], plan: EncoderPlan, extradata: bytes) -> Segment:
     """Decode the file just written: what it holds is what the segment promises."""
+    frames = len(ranks)
     digests, count = [], DecodeCount()
     with av.open(path) as container:
         stream = container.streams.video[0]
@@ -238,6 +245,7 @@ def _read_back(path: str, frames: int, plan: EncoderPlan, extradata: bytes) -> S
     return Segment(
         frames=frames,
         frame_md5=tuple(digests),
+        ranks=tuple(ranks),
         codec=plan.codec,
         pix_fmt=plan.pix_fmt,
         width=plan.width,

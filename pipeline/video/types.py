@@ -146,10 +146,12 @@ class Segment:
     """One encoded chunk: closed GOPs in the final codec, decoded once to prove what it holds.
 
     ``frame_md5`` has one md5 hex digest over the decoded planes per frame, presentation order.
+    ``ranks`` has the presentation rank of each packet, decode order.
     """
 
     frames: int
     frame_md5: tuple[str, ...]
+    ranks: tuple[int, ...]
     codec: str
     pix_fmt: str
     width: int

@@ -172,7 +172,8 @@ def identity(
         segments.append(encode_source_segment(paths[-1], frames, groups, index, settings))
     container = choose_container(index, settings)
     output = str(folder / f"out.{container}")
-    return RoundTrip(output, segments, paths, assemble(path, index, paths, output, container, settings))
+    assembly = assemble(path, index, paths, segments, output, container, settings)
+    return RoundTrip(output, segments, paths, assembly)
 
 
 def all_md5(segments: Sequence[Segment]) -> list[str]:

@@ -78,7 +78,9 @@ def test_times_before_zero_are_shifted_for_all_streams_alike(tmp_path):
     index = index_of(path)
     early = replace(index, pts=tuple(p - 2048 for p in index.pts))
     trip = identity(path, index, tmp_path / "work", LOSSLESS)
-    assembly = assemble(path, early, trip.segment_paths, str(tmp_path / "o.mp4"), "mp4", LOSSLESS)
+    assembly = assemble(
+        path, early, trip.segment_paths, trip.segments, str(tmp_path / "o.mp4"), "mp4", LOSSLESS
+    )
     assert assembly.shift == Fraction(2048, 12_800)
     assert assembly.warnings[0].startswith("times_shifted")
     assert measure(str(tmp_path / "o.mp4")).pts == index.pts
@@ -108,7 +110,7 @@ def test_a_video_four_times_as_large_keeps_turn_aspect_and_times(tmp_path):
     large = decode_rgb(path, index, range(6)).repeat(4, 1).repeat(4, 2)
     segment = encode_rgb_segment(str(tmp_path / "s.mkv"), large, [2, 4], index, LOSSY)
     out = str(tmp_path / "o.mp4")
-    assembly = assemble(path, index, [str(tmp_path / "s.mkv")], out, "mp4", LOSSY)
+    assembly = assemble(path, index, [str(tmp_path / "s.mkv")], [segment], out, "mp4", LOSSY)
     measured, problems = verify_output(out, path, index, [segment], assembly)
     assert problems == ()
     assert measured.pts == index.pts
@@ -187,7 +189,7 @@ def test_what_a_container_cannot_carry_is_listed_and_the_rest_stays(tmp_path):
 def test_the_output_is_the_same_bytes_each_time(tmp_path):
     path, index, trip, _, _ = _round_trip(tmp_path, "a.mp4", Clip(pts=_LONG, audio="aac"), LOSSY)
     again = str(tmp_path / "again.mp4")
-    assemble(path, index, trip.segment_paths, again, "mp4", LOSSY)
+    assemble(path, index, trip.segment_paths, trip.segments, again, "mp4", LOSSY)
     assert Path(again).read_bytes() == Path(trip.output).read_bytes()
 
 
@@ -195,20 +197,21 @@ def test_missing_and_foreign_segments_are_refused(tmp_path):
     path, index, trip, _, _ = _round_trip(tmp_path, "a.mp4", Clip(pts=_LONG), chunk=1)
     out = str(tmp_path / "o.mp4")
     with pytest.raises(ChunkError, match="36 frames, the source 40"):
-        assemble(path, index, trip.segment_paths[:-1], out, "mp4", LOSSLESS)
+        assemble(path, index, trip.segment_paths[:-1], trip.segments[:-1], out, "mp4", LOSSLESS)
     other = identity(path, index, tmp_path / "other", EncodeSettings(codec="libx264", preset="slow"), chunk=1)
     mixed = [*trip.segment_paths[:-1], other.segment_paths[-1]]
     with pytest.raises(ChunkError, match="codec headers") as caught:
-        assemble(path, index, mixed, out, "mp4", LOSSLESS)
+        assemble(path, index, mixed, trip.segments, out, "mp4", LOSSLESS)
     assert caught.value.code == "segment_mismatch"
+    whole = [identity(path, index, tmp_path / "whole", LOSSLESS, chunk=99).segments[0]]
     with pytest.raises(ChunkError, match="cannot be read"):
-        assemble(path, index, [str(tmp_path / "nowhere.mkv")], out, "mp4", LOSSLESS)
+        assemble(path, index, [str(tmp_path / "nowhere.mkv")], whole, out, "mp4", LOSSLESS)
 
 
 def test_swapped_segments_do_not_pass_verification(tmp_path):
     path, index, trip, _, _ = _round_trip(tmp_path, "a.mp4", Clip(pts=_LONG[:24]), chunk=1)
     swapped = [trip.segment_paths[1], trip.segment_paths[0]]
-    assembly = assemble(path, index, swapped, trip.output, "mp4", LOSSLESS)
+    assembly = assemble(path, index, swapped, trip.segments[::-1], trip.output, "mp4", LOSSLESS)
     _, problems = verify_output(trip.output, path, index, trip.segments, assembly)
     assert any("other pictures than their segments, first frame 0" in p for p in problems)
 

@@ -671,7 +671,7 @@ def test_hundreds_of_segments_need_few_open_files(tmp_path):
     trip = identity(path, index, tmp_path / "work", LOSSLESS, chunk=1, gop=1)
     out = str(tmp_path / "o.mp4")
     with _few_open_files(16):
-        assembly = assemble(path, index, trip.segment_paths, out, "mp4", LOSSLESS)
+        assembly = assemble(path, index, trip.segment_paths, trip.segments, out, "mp4", LOSSLESS)
     assert len(trip.segments) == 120
     assert verify_output(out, path, index, trip.segments, assembly)[1] == ()
 

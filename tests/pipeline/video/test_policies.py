@@ -54,7 +54,7 @@ def _trip(path, policy, folder, settings, chunk=7):
         segments.append(encode_source_segment(paths[-1], frames, [b - a], index, settings))
     container = choose_container(index, settings)
     out = str(folder / f"out.{container}")
-    assembly = assemble(str(path), index, paths, out, container, settings)
+    assembly = assemble(str(path), index, paths, segments, out, container, settings)
     measured, problems = verify_output(out, str(path), index, segments, assembly)
     assert problems == ()
     return index, out, measured
