@@ -84,6 +84,7 @@ def frame_to_rgb(
         src_color_range=FULL if frame.format.is_rgb else colour.range,
         dst_color_range=FULL,
         interpolation=EXACT,
+        threads=1,
     )
     return np.asarray(rgb.to_ndarray())
 
@@ -128,6 +129,7 @@ def convert_frame(
         src_color_range=FULL if frame.format.is_rgb else colour.range,
         dst_color_range=FULL if target.is_rgb else colour.range,
         interpolation=EXACT,
+        threads=1,
     )
 
 
@@ -151,6 +153,7 @@ def scale_frame(
         src_color_range=colour.range,
         dst_color_range=colour.range,
         interpolation=EXACT,
+        threads=1,
     )
 
 

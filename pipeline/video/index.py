@@ -39,6 +39,8 @@ from pipeline.video.side_data import FirstFrame, dynamic_side_data, read_first_f
 from pipeline.video.types import Deinterlace, Geometry, Probe, Treatment, VideoIndex
 
 _HOLES_NAMED = 16
+#: Side data that changes comes with every picture or with none; asking each takes longer than hashing it.
+_SIDE_DATA_EVERY = 16
 _HIDING = ("vp8", "vp9", "av1")
 #: A file of which more cannot be decoded is no video with a flaw any more.
 _ERROR_SHARE = Fraction(1, 10)
@@ -112,7 +114,8 @@ class _Scan:
             self.scenes.feed(ordinal, frame)
             self.fields.feed(ordinal, frame)
             self.interlaced += frame.interlaced_frame
-            self.dropped_side_data |= dict.fromkeys(dynamic_side_data(frame))
+            if ordinal % _SIDE_DATA_EVERY == 0:
+                self.dropped_side_data |= dict.fromkeys(dynamic_side_data(frame))
             self.last_duration = int(frame.duration or 0)
             ordinal += 1
         self._check_whole(ordinal)

@@ -64,6 +64,6 @@ class SceneFinder:
             self._size = width, max(1, round(frame.height * width / frame.width))
         width, height = self._size
         small = self._reformatter.reformat(
-            frame, width=width, height=height, format="bgr24", interpolation=Interpolation.AREA
+            frame, width=width, height=height, format="bgr24", interpolation=Interpolation.AREA, threads=1
         )
         return np.asarray(small.to_ndarray())
