@@ -91,13 +91,14 @@ def arrays_without_colours(source: str, name: str) -> list[str]:
 
 
 def unclosed_opens(source: str) -> list[str]:
-    """Calls that open a container neither in a ``with`` statement nor to be returned as one."""
+    """Calls that open a container neither in a ``with`` statement or exit stack nor to be returned."""
     tree, parents = _with_parents(source)
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("av.open", "open_media"):
             above = parents[node]
-            if not isinstance(above, ast.withitem | ast.Return):
+            stacked = isinstance(above, ast.Call) and ast.unparse(above.func).endswith(".enter_context")
+            if not stacked and not isinstance(above, ast.withitem | ast.Return):
                 found.append(ast.unparse(node))
     return found
 
