@@ -27,15 +27,15 @@ class Embedded:
     def __init__(self) -> None:
         from operators.models import BoundPrior, LatentModel
 
-        self._model = LatentModel.from_pretrained("embedded", device="cpu", precision="fp32")
-        self._prior = BoundPrior(self._model)
+        self.model = LatentModel.from_pretrained("embedded", device="cpu", precision="fp32")
+        self._prior = BoundPrior(self.model)
 
     def round_trip(self, pictures: Pictures) -> Pictures:
         """Encoded and decoded."""
         import torch
 
         with torch.no_grad():
-            return _from_signed(self._model.decode(self._model.encode(_to_signed(pictures))))
+            return _from_signed(self.model.decode(self.model.encode(_to_signed(pictures))))
 
     def restore(
         self,
@@ -56,8 +56,8 @@ class Embedded:
         height, width = y.shape[2] * scale, y.shape[3] * scale
         operator = build_operator(degradation, height, width, assets)
         method = build_solver(solver, operator, measurement_sigma(degradation), self._prior)
-        factor = self._model.vae_factor
-        latent = (len(y), self._model.latent_channels, height // factor, width // factor)
+        factor = self.model.vae_factor
+        latent = (len(y), self.model.latent_channels, height // factor, width // factor)
         with torch.no_grad():
             state = method.start(y, keyed_normal(latent, "bench prior", "start"), self._prior)
             for i in range(len(method.timesteps)):
@@ -75,8 +75,8 @@ class Embedded:
         """Median wall time of one network evaluation of one picture of ``side`` pixels."""
         import torch
 
-        cells = side // self._model.vae_factor
-        z = torch.zeros(1, self._model.latent_channels, cells, cells)
+        cells = side // self.model.vae_factor
+        z = torch.zeros(1, self.model.latent_channels, cells, cells)
         times = []
         with torch.no_grad():
             for _ in range(TIMED + 1):
@@ -97,14 +97,14 @@ class Embedded:
         rows: list[dict[str, Any]] = []
         with torch.no_grad():
             frames, references = (
-                torch.cat([self._model.encode(_to_signed(pair[side])) for pair in crops]) for side in (0, 1)
+                torch.cat([self.model.encode(_to_signed(pair[side])) for pair in crops]) for side in (0, 1)
             )
             for layers, decoder_only in (("all", False), ("decoder", True)):
-                with install(self._model.unet, decoder_only=decoder_only) as session:
+                with install(self.model.unet, decoder_only=decoder_only) as session:
                     table = reference_table(
                         lambda z, t: self._prior.predict(z, t).z0,
                         session,
-                        self._model.alphas_cumprod,
+                        self.model.alphas_cumprod,
                         frames,
                         references,
                     )

@@ -17,6 +17,7 @@ from jobs.bench.embedded import PAIR_SIDE, Embedded
 from jobs.bench.result import BenchResult, Target
 from jobs.bench.samples import Sample, evenly, read_samples
 from jobs.bench.scores import Score, mean_score, standard_error
+from jobs.bench.style import style_rows
 from jobs.bench.tasks import (
     OURS,
     RIVALS,
@@ -91,12 +92,15 @@ def run(quick: bool, pictures: Path) -> BenchResult:
         )
         say("reference table")
         references = model.reference_rows(paired, QUICK_PAIRS if quick else PAIRS)
+        say("style table")
+        styles = style_rows(model.model, paired, QUICK_PAIRS if quick else PAIRS)
     rows = [row for group in groups for row in _rows(group)]
     targets = [*_quality_targets(groups), *_reference_targets(references)]
     targets.append(
         Target(f"{SECONDS} s over the seconds of one evaluation", round(SECONDS / seconds, 3), 1.0)
     )
-    return BenchResult("prior", tuple(rows), tuple(targets), {"references": tuple(references)})
+    tables = {"references": tuple(references), "style by attention alone": tuple(styles)}
+    return BenchResult("prior", tuple(rows), tuple(targets), tables)
 
 
 def _measured(side: int, squares: list[Sample], model: Embedded) -> _Group:

@@ -46,6 +46,15 @@ def transport_map(content: LatentStatistics, style: LatentStatistics) -> tuple[T
     return matrix, style.mean - matrix @ content.mean
 
 
+def gaussian_distance(a: LatentStatistics, b: LatentStatistics) -> float:
+    """Squared 2-Wasserstein distance (Gelbrich 1990) of two Gaussians; `transport_map` brings it to zero."""
+    eye = RIDGE * torch.eye(a.mean.shape[0], dtype=torch.float64)
+    first, second = a.covariance + eye, b.covariance + eye
+    root = _root(first, 0.5)
+    spread = torch.trace(first + second - 2 * _root(root @ second @ root, 0.5))
+    return float((a.mean - b.mean).square().sum() + spread)
+
+
 def transport(z: Tensor, content: LatentStatistics, style: LatentStatistics, weight: float) -> Tensor:
     """``z + weight (T(z) - z)`` for latents [B, C, h, w]; ``weight`` in [0, 1]."""
     if weight == 0.0:

@@ -58,6 +58,9 @@ def test_every_task_is_measured_against_its_rivals_and_kept_as_json(
         assert gain["psnr_db"] == pytest.approx(rows[task, "ours"]["psnr_db"] - best, abs=0.002)
     assert rows["denoise 0.1", "BM3D: package bm3d is not installed"]["psnr_db"] is None
     assert [row["t"] for row in facts["tables"]["references"]] == [150, 400, 600] * 2
+    styles = {row["reference"]: row for row in facts["tables"]["style by attention alone"]}
+    assert set(styles) == {"none", "own", "style"}
+    assert styles["own"]["from own"] == 0 < styles["style"]["from own"]
     assert len(facts["targets"]) == 1 + len(RIVALS) + 2 + 1
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from operators.style.transport import LatentStatistics, latent_statistics, transport, transport_map
+from operators.style.transport import (
+    LatentStatistics,
+    gaussian_distance,
+    latent_statistics,
+    transport,
+    transport_map,
+)
 
 
 def gaussian(seed: int, rows: int = 3) -> torch.Tensor:
@@ -52,3 +59,11 @@ def test_the_map_of_a_scene_does_not_depend_on_the_frame_it_is_applied_to() -> N
     together = transport(frames, content, style, 0.7)
     alone = transport(frames[1:2], content, style, 0.7)
     assert torch.equal(together[1:2], alone)
+
+
+def test_the_distance_of_gaussians_is_that_of_means_and_of_the_roots_of_diagonal_covariances() -> None:
+    a = LatentStatistics(torch.tensor([1.0, 2.0]).double(), torch.diag(torch.tensor([4.0, 9.0])).double())
+    b = LatentStatistics(torch.tensor([4.0, -2.0]).double(), torch.diag(torch.tensor([1.0, 25.0])).double())
+    assert gaussian_distance(a, a) == pytest.approx(0.0, abs=1e-9)
+    assert gaussian_distance(a, b) == pytest.approx(9 + 16 + 1 + 4, rel=1e-3)
+    assert gaussian_distance(a, b) == pytest.approx(gaussian_distance(b, a))
