@@ -281,7 +281,7 @@ class _Scan:
         )
 
     def _rate(self) -> Fraction:
-        if self.times.time_base == self.facts.time_base and self.facts.average_rate > 0:
+        if not self.times.rebuilt and self.facts.average_rate > 0:
             return self.facts.average_rate
         pts = self.times.pts
         span = (pts[-1] - pts[0]) * self.times.time_base

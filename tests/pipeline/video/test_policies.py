@@ -92,6 +92,7 @@ def test_a_doubled_time_is_refused_or_moved_between_its_neighbours(tmp_path):
     assert _refusal(path).code == "duplicate_pts"
     index, _, measured = _trip(path, VideoPolicy(timestamps="rebuild"), tmp_path / "o", LOSSLESS)
     assert index.pts == tuple(40 * i for i in range(24))
+    assert index.average_rate == 25
     assert [w for w in index.warnings if w.startswith("pts_rebuilt=1")]
     assert measured.frames == 24
 
