@@ -30,6 +30,7 @@ from pipeline.settings import (
     JobSettings,
     Limits,
     Precision,
+    Rotation,
     SizeChange,
     StorageSettings,
     Timestamps,
@@ -173,6 +174,7 @@ class VideoSpec(Section):
     partial: bool = VideoPolicy.partial
     size_change: SizeChange = VideoPolicy.size_change
     interlaced: Literal["auto", "keep", "deinterlace", "reject"] = "auto"
+    rotation: Rotation = VideoPolicy.rotation
     alpha: Literal["auto", "keep", "drop", "reject"] = "auto"
     hdr: Hdr = VideoPolicy.hdr
 
@@ -199,6 +201,7 @@ class VideoSpec(Section):
             partial=self.partial,
             size_change=self.size_change,
             interlaced=whole if self.interlaced == "auto" else self.interlaced,
+            rotation=self.rotation,
             alpha=kept if self.alpha == "auto" else self.alpha,
             hdr=self.hdr,
         )
@@ -274,9 +277,9 @@ class JobSpec(Section):
     def _a_copy_is_not_treated(self) -> Self:
         if self.encode.codec != "copy":
             return self
-        for name in ("timestamps", "size_change", "interlaced", "hdr"):
+        for name in ("timestamps", "size_change", "interlaced", "rotation", "hdr"):
             value = getattr(self.video, name)
-            if value in ("rebuild", "scale", "deinterlace", "linear"):
+            if value in ("rebuild", "scale", "deinterlace", "bake", "linear"):
                 raise problem(f"{value} does not go with codec copy, which changes nothing", f"video.{name}")
         if self.video.assume_fps is not None:
             raise problem("codec copy cannot give times to a raw stream; choose a codec", "video.assume_fps")

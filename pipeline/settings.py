@@ -15,6 +15,7 @@ Container = Literal["auto", "mp4", "mkv", "mov", "webm"]
 Timestamps = Literal["reject", "rebuild"]
 SizeChange = Literal["reject", "scale"]
 Interlaced = Literal["keep", "deinterlace", "reject"]
+Rotation = Literal["keep", "bake"]
 Alpha = Literal["keep", "drop", "reject"]
 Hdr = Literal["code_values", "linear", "reject"]
 
@@ -80,7 +81,8 @@ class VideoPolicy:
     their neighbours'. ``assume_fps``: frames per second ("25", "30000/1001") of streams that carry no times
     at all; None refuses them. ``partial``: a file that was cut off is processed as far as it goes.
     ``size_change``: pictures that change size midway are refused, or scaled to the first one's.
-    ``interlaced``: fields stay woven, or become whole pictures (bwdif, one per frame). ``alpha``:
+    ``interlaced``: fields stay woven, or become whole pictures (bwdif, one per frame). ``rotation``: the
+    display matrix stays beside pictures stored as they were, or they are turned and it goes. ``alpha``:
     transparency goes along or is left out. ``hdr``: PQ and HLG pictures reach the model as code values, or
     as light under the curve of a common display.
     """
@@ -90,6 +92,7 @@ class VideoPolicy:
     partial: bool = False
     size_change: SizeChange = "reject"
     interlaced: Interlaced = "keep"
+    rotation: Rotation = "keep"
     alpha: Alpha = "drop"
     hdr: Hdr = "code_values"
 

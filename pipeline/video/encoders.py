@@ -70,7 +70,8 @@ def plan_encoder(index: VideoIndex, settings: EncodeSettings, width: int, height
         )
     stored = index.geometry
     same_size = (width, height) == (stored.width, stored.height)
-    woven = index.interlaced_frames * 2 > index.frames and not index.treatment.deinterlace
+    treated = index.treatment.deinterlace or index.treatment.turn
+    woven = index.interlaced_frames * 2 > index.frames and not treated
     interlaced = same_size and woven and height % 4 == 0
     fields = _fields(index.field_order) if interlaced and settings.codec == "libx264" else "prog"
     options = _options(settings, index.hdr, fields)

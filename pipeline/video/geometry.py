@@ -43,11 +43,21 @@ def upright(pictures: np.ndarray, matrix: tuple[int, ...] | None) -> np.ndarray:
     return _flipped(turned, flip_rows, flip_columns)
 
 
+def as_upright_size(width: int, height: int, matrix: tuple[int, ...] | None) -> tuple[int, int]:
+    """Width and height of stored pictures after `upright`."""
+    return (height, width) if _moves(matrix)[0] else (width, height)
+
+
 def as_stored(pictures: np.ndarray, matrix: tuple[int, ...] | None) -> np.ndarray:
     """Inverse of `upright`."""
     swap, flip_rows, flip_columns = _moves(matrix)
     turned = _flipped(pictures, flip_rows, flip_columns)
     return np.swapaxes(turned, -3, -2) if swap else turned
+
+
+def is_turned(matrix: tuple[int, ...] | None) -> bool:
+    """Whether `upright` changes anything."""
+    return any(_moves(matrix))
 
 
 def _moves(matrix: tuple[int, ...] | None) -> tuple[bool, bool, bool]:

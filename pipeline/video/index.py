@@ -22,6 +22,7 @@ from pipeline.errors import SourceError
 from pipeline.settings import Limits, VideoPolicy
 from pipeline.video.colour import resolve_colour
 from pipeline.video.fields import FieldDetective
+from pipeline.video.geometry import is_turned
 from pipeline.video.hdr import TRANSFER_HLG, TRANSFER_PQ, light_peak
 from pipeline.video.opening import DecodeCount, Decoder, demux
 from pipeline.video.planes import hash64
@@ -36,6 +37,7 @@ from pipeline.video.presentation import (
 from pipeline.video.probe import open_probed, video_stream
 from pipeline.video.scenes import SceneFinder
 from pipeline.video.side_data import FirstFrame, dynamic_side_data, read_first_frame
+from pipeline.video.turn import turned_format, turned_geometry
 from pipeline.video.types import Deinterlace, Geometry, Probe, Treatment, VideoIndex
 
 _HOLES_NAMED = 16
@@ -240,10 +242,15 @@ class _Scan:
         return Treatment(
             alpha=self.alpha and self.policy.alpha == "keep",
             deinterlace=self._deinterlace() if self.policy.interlaced == "deinterlace" else "",
-            scale=bool(self.resized),
+            scale=self.picture if self.resized else None,
             linear=self.times.rebuilt > 0,
+            turn=self._turn(),
             light_peak=light_peak(self.colour.transfer, self.first.hdr) if linear_light else 0,
         )
+
+    def _turn(self) -> tuple[int, ...] | None:
+        matrix = self.first.display_matrix
+        return matrix if self.policy.rotation == "bake" and is_turned(matrix) else None
 
     def _deinterlace(self) -> Deinterlace:
         return "flagged" if self.interlaced else self.fields.order()
@@ -253,14 +260,16 @@ class _Scan:
         pts = self.times.pts
         steps = [b - a for a, b in pairwise(pts)]
         last = self.last_duration or (steps[-1] if steps else 0) or 1
-        geometry = facts.geometry
+        treatment = self._treatment()
+        aspect = facts.geometry.sample_aspect_ratio
+        geometry = Geometry(width, height, aspect, self.first.display_matrix)
         return VideoIndex(
             source_digest=source_digest,
             container=facts.container,
             stream=facts.stream,
             streams=facts.streams,
             codec=facts.codec,
-            pix_fmt=pix_fmt,
+            pix_fmt=turned_format(pix_fmt) if treatment.turn else pix_fmt,
             bit_depth=self.bit_depth,
             time_base=self.times.time_base,
             average_rate=self._rate(),
@@ -271,13 +280,13 @@ class _Scan:
             key_dts=tuple(dts for _, dts in sorted(set(self.keys))),
             cuts=self.scenes.cuts(),
             colour=self.colour,
-            geometry=Geometry(width, height, geometry.sample_aspect_ratio, self.first.display_matrix),
+            geometry=turned_geometry(geometry) if treatment.turn else geometry,
             interlaced_frames=self.interlaced,
             decode_errors=self.count.errors,
             warnings=self._warnings(),
             hdr=self.first.hdr,
             field_order=facts.field_order,
-            treatment=self._treatment(),
+            treatment=treatment,
         )
 
     def _rate(self) -> Fraction:
@@ -336,6 +345,8 @@ class _Scan:
         elif self.interlaced:
             yield f"interlaced_frames={self.interlaced}: pictures keep both fields woven"
         yield from self.fields.warnings()
+        if treatment.turn:
+            yield "rotation_baked: pictures are turned, and the display matrix is gone"
         if self.alpha and not treatment.alpha:
             yield "alpha_dropped: the transparency of this video is left out"
 

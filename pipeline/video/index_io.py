@@ -57,7 +57,7 @@ def _restore(raw: dict[str, Any]) -> VideoIndex:
         sample_aspect_ratio=Fraction(geometry["sample_aspect_ratio"]),
         display_matrix=_tuples(geometry["display_matrix"]),
     )
-    values["treatment"] = Treatment(**raw["treatment"])
+    values["treatment"] = Treatment(**{n: _tuples(v) for n, v in raw["treatment"].items()})
     hdr = raw["hdr"]
     values["hdr"] = None if hdr is None else Hdr(**{name: _tuples(value) for name, value in hdr.items()})
     return VideoIndex(**values)

@@ -52,16 +52,18 @@ class Treatment:
     """What is done to decoded pictures before anything else sees them; settled when a file is indexed.
 
     ``alpha``: transparency goes along. ``deinterlace``: whole pictures are made of the frames marked as
-    interlaced (``flagged``), or of all frames with that field first (``tff``, ``bff``). ``scale``: all
-    pictures get the size and format of the first. ``linear``: the file's own times cannot be sought, so it
-    is read from its start. ``light_peak``: the luminance in cd/m2 that the model sees as white; 0 when
-    code values go through as they are.
+    interlaced (``flagged``), or of all frames with that field first (``tff``, ``bff``). ``scale``: width,
+    height and format of the first picture, which all others get; None while they have it. ``linear``: the
+    file's own times cannot be sought, so it is read from its start. ``turn``: the display matrix that
+    pictures are turned by, None to keep it beside them. ``light_peak``: the luminance in cd/m2 that the
+    model sees as white; 0 when code values go through as they are.
     """
 
     alpha: bool = False
     deinterlace: Deinterlace = ""
-    scale: bool = False
+    scale: tuple[int, int, str] | None = None
     linear: bool = False
+    turn: tuple[int, ...] | None = None
     light_peak: int = 0
 
 

@@ -151,8 +151,9 @@ class _Pictures:
         self._luma: LumaWatcher | None = None
         reason = "" if identity and settings is not None else "pictures were processed"
         reason = reason or comparable(index, segments[0])
-        changed = index.treatment.deinterlace or index.treatment.scale
-        treated = "the source's pictures were deinterlaced or scaled" if changed else ""
+        how = index.treatment
+        changed = how.deinterlace or how.scale or how.turn
+        treated = "the source's pictures were deinterlaced, scaled or turned" if changed else ""
         lossless = settings is not None and is_lossless(settings)
         self._skipped = {
             "V6_lossless": reason or treated or ("" if lossless else "the codec is lossy"),
