@@ -192,6 +192,7 @@ class _Assembling:
         pts = [p * ticks + offset for p in index.pts]
         dts = decode_times(pts, reorder_delay(self.ranks))
         extradata = first.streams.video[0].codec_context.extradata
+        clock = Fraction(1, index.time_base.denominator)
         at, last = 0, index.frames - 1
         for n, path in enumerate(self.segment_paths):
             with nullcontext(first) if n == 0 else _open_segment(path) as segment:
@@ -205,7 +206,7 @@ class _Assembling:
                         raise _mismatch(f"{path} holds more frames than were encoded")
                     rank = self.ranks[at]
                     packet.stream = target
-                    packet.time_base = Fraction(1, index.time_base.denominator)
+                    packet.time_base = clock
                     packet.pts, packet.dts = pts[rank], dts[at]
                     packet.duration = index.durations[rank] * ticks
                     if at == last and rank != last and self.container in ("mp4", "mov"):
@@ -248,9 +249,9 @@ def _open_segment(path: str, *, probe: bool = False) -> AbstractContextManager[A
     """Open a segment for its packets and headers only.
 
     ``probe``: let FFmpeg decode pictures to find what the container does not say, its default; that takes
-    longer than copying the packets.
+    longer than copying the packets. A list of codecs with none on it keeps it from that.
     """
-    options = {} if probe else {"probesize": "32", "fpsprobesize": "0"}
+    options = {} if probe else {"codec_whitelist": "none", "probesize": "32", "fpsprobesize": "0"}
     try:
         return av.open(path, format="matroska", options=options)
     except (FFmpegError, OSError) as error:
