@@ -235,15 +235,16 @@ def _time_problems(
     exact = assembly.container in ("mp4", "mov")
     if any(a >= b for a, b in pairwise(measured.pts)):
         yield "frame times of the output do not increase"
-    planned = [p * index.time_base + assembly.shift for p in index.pts]
-    found = [p * measured.time_base for p in measured.pts]
-    if not exact:
-        # Matroska counts milliseconds. It cannot hold times before zero (audio priming), so its muxer may
-        # move all streams alike.
-        planned = [_whole_milliseconds(time) for time in planned]
-        offset = found[0] - planned[0]
-        planned = [time + offset for time in planned]
-    worst = max(abs(a - b) for a, b in zip(found, planned, strict=True))
+
+    def planned(pts: int) -> Fraction:
+        time = pts * index.time_base + assembly.shift
+        # Matroska counts milliseconds.
+        return time if exact else _whole_milliseconds(time)
+
+    # It cannot hold times before zero (audio priming), so its muxer may move all streams alike.
+    offset = Fraction(0) if exact else measured.pts[0] * measured.time_base - planned(index.pts[0])
+    pairs = zip(measured.pts, index.pts, strict=True)
+    worst = max(abs(now * measured.time_base - planned(was) - offset) for now, was in pairs)
     if worst:
         yield f"frame times differ from the source by up to {float(worst * 1000):.3f} ms"
 
