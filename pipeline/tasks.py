@@ -326,7 +326,7 @@ def _index(context: TaskContext, key: str) -> VideoIndex:
 
 
 def _segment(facts: dict[str, Any]) -> Segment:
-    lists = {name: tuple(facts[name]) for name in ("frame_md5", "ranks")}
+    lists = {name: tuple(facts[name]) for name in ("frame_hashes", "ranks")}
     return Segment(**{**facts, **lists})
 
 

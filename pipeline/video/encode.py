@@ -32,7 +32,7 @@ from pipeline.video.colour import convert_frame
 from pipeline.video.encoders import EncoderPlan, configure, open_encoder, plan_encoder
 from pipeline.video.geometry import as_stored
 from pipeline.video.opening import DecodeCount, Decoder, decode_stream
-from pipeline.video.planes import clean_copy, plane_bytes
+from pipeline.video.planes import clean_copy, hash64
 from pipeline.video.rgb import model_picture, stored_frame
 from pipeline.video.timestamps import presentation_ranks
 from pipeline.video.types import Segment, VideoIndex
@@ -228,15 +228,15 @@ def _encode_gop(
 def _read_back(path: str, ranks: list[int], plan: EncoderPlan, extradata: bytes) -> Segment:
     """Decode the file just written: what it holds is what the segment promises."""
     frames = len(ranks)
-    digests, count = [], DecodeCount()
+    hashes, count = [], DecodeCount()
     with av.open(path) as container:
         stream = container.streams.video[0]
         decoder = Decoder(stream, alpha=has_alpha(plan.pix_fmt))
         for frame in decode_stream(container, stream, decoder, count):
-            digests.append(hashlib.md5(plane_bytes(frame), usedforsecurity=False).hexdigest())
-    if len(digests) != frames or count.errors or count.corrupt:
+            hashes.append(hash64(frame))
+    if len(hashes) != frames or count.errors or count.corrupt:
         raise ChunkError(
-            f"{plan.codec} wrote {frames} frames, but {len(digests)} could be decoded again "
+            f"{plan.codec} wrote {frames} frames, but {len(hashes)} could be decoded again "
             f"({count.errors} errors); choose another encode.codec.",
             code="encode_failed",
         )
@@ -244,7 +244,7 @@ def _read_back(path: str, ranks: list[int], plan: EncoderPlan, extradata: bytes)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Segment(
         frames=frames,
-        frame_md5=tuple(digests),
+        frame_hashes=tuple(hashes),
         ranks=tuple(ranks),
         codec=plan.codec,
         pix_fmt=plan.pix_fmt,

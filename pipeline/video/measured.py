@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Any
 
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -14,7 +15,7 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import SourceError
 from pipeline.video.opening import DecodeCount, Decoder, decode_stream, has_hidden_alpha, open_media
-from pipeline.video.planes import plane_bytes
+from pipeline.video.planes import hash64, plane_rows
 from pipeline.video.probe import video_stream
 from pipeline.video.types import Measured
 
@@ -51,13 +52,14 @@ def _measure(container: InputContainer, stream: VideoStream, watchers: Sequence[
     decoder = Decoder(stream, alpha=has_hidden_alpha(stream))
     count = DecodeCount()
     whole = hashlib.md5(usedforsecurity=False)
-    digests: list[str] = []
+    hashes: list[int] = []
     pts: list[int] = []
     last = 0
     for frame in decode_stream(container, stream, decoder, count):
-        data = plane_bytes(frame)
-        whole.update(data)
-        digests.append(hashlib.md5(data, usedforsecurity=False).hexdigest())
+        for rows in plane_rows(frame):
+            data: Any = rows if rows.flags.c_contiguous else rows.tobytes()
+            whole.update(data)
+        hashes.append(hash64(frame))
         pts.append(frame.pts if frame.pts is not None else -1)
         last = int(frame.duration or 0)
         for watch in watchers:
@@ -65,7 +67,7 @@ def _measure(container: InputContainer, stream: VideoStream, watchers: Sequence[
     return Measured(
         frames=len(pts),
         frames_md5=whole.hexdigest(),
-        frame_md5=tuple(digests),
+        frame_hashes=tuple(hashes),
         pts=tuple(pts),
         pts_sha256=hashlib.sha256(",".join(map(str, pts)).encode()).hexdigest(),
         time_base=Fraction(stream.time_base or 1),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pipeline.video.facts import read_facts
 from pipeline.video.measured import measure
-from pipeline.video.quality import HashWatcher
+from pipeline.video.quality import lossless_problems
 from pipeline.video.types import VideoIndex
 from pipeline.video.verify import OK, Verification, object_facts
 
@@ -19,13 +19,12 @@ def verify_copy(path: str, index: VideoIndex) -> Verification:
     Raises:
         SourceError: ``unreadable``.
     """
-    pictures = HashWatcher(index)
-    measured = measure(path, index.stream, [pictures])
+    measured = measure(path, index.stream)
     facts = read_facts(path, index.stream)
     written = object_facts(path, index, None, None)
     problems = {
         "V2_times": [*_time_problems(measured.pts, index.pts)],
-        "V3_pictures": [*pictures.problems()],
+        "V3_pictures": [*lossless_problems(measured.frame_hashes, index.frame_hashes)],
         "V8_object": [] if written.sha256 == index.source_digest else ["its bytes are not the source's"],
     }
     same = "ok: the source's bytes"

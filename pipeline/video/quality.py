@@ -16,7 +16,6 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from pipeline.errors import SourceError
-from pipeline.video.planes import hash64
 from pipeline.video.types import Segment, VideoIndex
 
 FLOOR_DB = 20.0
@@ -25,27 +24,13 @@ DIP_DB = 4.0
 CAP_DB = 50.0
 
 
-class HashWatcher:
-    """V6: compares decoded frames with the index's own hashes of the source."""
-
-    def __init__(self, index: VideoIndex) -> None:
-        self._planned = index.frame_hashes
-        self._at = 0
-        self._wrong: list[int] = []
-
-    def __call__(self, frame: VideoFrame) -> None:
-        if self._at >= len(self._planned) or hash64(frame) != self._planned[self._at]:
-            self._wrong.append(self._at)
-        self._at += 1
-
-    def problems(self) -> Iterator[str]:
-        """What is not as in the source."""
-        if self._at != len(self._planned):
-            yield f"lossless: {self._at} frames, {len(self._planned)} in the source"
-        if self._wrong:
-            yield (
-                f"lossless encoding changed {len(self._wrong)} frames, the first is frame {self._wrong[0]}"
-            )
+def lossless_problems(found: Sequence[int], planned: Sequence[int]) -> Iterator[str]:
+    """V6: hashes of decoded frames against the index's own of the source."""
+    if len(found) != len(planned):
+        yield f"lossless: {len(found)} frames, {len(planned)} in the source"
+    wrong = [i for i, (a, b) in enumerate(zip(found, planned, strict=False)) if a != b]
+    if wrong:
+        yield f"lossless encoding changed {len(wrong)} frames, the first is frame {wrong[0]}"
 
 
 class LumaWatcher:

@@ -147,12 +147,12 @@ class VideoIndex:
 class Segment:
     """One encoded chunk: closed GOPs in the final codec, decoded once to prove what it holds.
 
-    ``frame_md5`` has one md5 hex digest over the decoded planes per frame, presentation order.
+    ``frame_hashes`` has the 64-bit hash of the decoded planes per frame, presentation order.
     ``ranks`` has the presentation rank of each packet, decode order.
     """
 
     frames: int
-    frame_md5: tuple[str, ...]
+    frame_hashes: tuple[int, ...]
     ranks: tuple[int, ...]
     codec: str
     pix_fmt: str
@@ -190,7 +190,7 @@ class Measured:
 
     frames: int
     frames_md5: str
-    frame_md5: tuple[str, ...]
+    frame_hashes: tuple[int, ...]
     pts: tuple[int, ...]
     pts_sha256: str
     time_base: Fraction

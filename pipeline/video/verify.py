@@ -30,7 +30,7 @@ from pipeline.video.colour import UNSPECIFIED
 from pipeline.video.encoders import HDR_ENCODERS, describe_encoder, expects_fidelity, is_lossless
 from pipeline.video.facts import FileFacts, read_facts
 from pipeline.video.measured import Watcher, measure
-from pipeline.video.quality import HashWatcher, LumaWatcher, Quality, comparable, sum_up
+from pipeline.video.quality import LumaWatcher, Quality, comparable, lossless_problems, sum_up
 from pipeline.video.sound import sound_problems
 from pipeline.video.streams import lost_tags, stream_problems
 from pipeline.video.treat import treated_frames
@@ -108,7 +108,7 @@ def verify_file(
             "V3_pictures": [*_picture_problems(measured, segments)],
             "V4_sound": sound_problems(path, source_path, assembly, offset),
             "V5_colour": [*_colour_problems(facts, index, segments[0])],
-            "V6_lossless": [*watching.lossless_problems()],
+            "V6_lossless": [*watching.lossless_problems(measured)],
             "V7_quality": [*watching.quality_problems()],
             "V8_object": [*_object_problems(written, settings)],
         }
@@ -146,8 +146,7 @@ class _Pictures:
         settings: EncodeSettings | None,
         identity: bool,
     ) -> None:
-        self._segments, self._settings = segments, settings
-        self._hashes: HashWatcher | None = None
+        self._segments, self._settings, self._planned = segments, settings, index.frame_hashes
         self._luma: LumaWatcher | None = None
         reason = "" if identity and settings is not None else "pictures were processed"
         reason = reason or comparable(index, segments[0])
@@ -159,14 +158,12 @@ class _Pictures:
             "V6_lossless": reason or treated or ("" if lossless else "the codec is lossy"),
             "V7_quality": reason or ("the codec is lossless" if lossless else ""),
         }
-        if not self._skipped["V6_lossless"]:
-            self._hashes = HashWatcher(index)
         if not self._skipped["V7_quality"]:
             self._luma = LumaWatcher(treated_frames(source_path, index, 0, index.frames))
 
     @property
     def watchers(self) -> list[Watcher]:
-        return [watcher for watcher in (self._hashes, self._luma) if watcher is not None]
+        return [] if self._luma is None else [self._luma]
 
     @property
     def quality(self) -> Quality | None:
@@ -176,9 +173,9 @@ class _Pictures:
         reason = self._skipped.get(name, "")
         return f"not applicable: {reason}" if reason else ""
 
-    def lossless_problems(self) -> Iterator[str]:
-        if self._hashes is not None:
-            yield from self._hashes.problems()
+    def lossless_problems(self, measured: Measured) -> Iterator[str]:
+        if not self._skipped["V6_lossless"]:
+            yield from lossless_problems(measured.frame_hashes, self._planned)
 
     def quality_problems(self) -> Iterator[str]:
         if self._luma is not None and self._luma.broken:
@@ -217,8 +214,8 @@ def _object_problems(written: ObjectFacts, settings: EncodeSettings | None) -> I
 def _picture_problems(measured: Measured, segments: Sequence[Segment]) -> Iterator[str]:
     if measured.decode_errors:
         yield f"{measured.decode_errors} decode errors in the output"
-    planned = list(chain.from_iterable(s.frame_md5 for s in segments))
-    wrong = [i for i, (a, b) in enumerate(zip(measured.frame_md5, planned, strict=False)) if a != b]
+    planned = list(chain.from_iterable(s.frame_hashes for s in segments))
+    wrong = [i for i, (a, b) in enumerate(zip(measured.frame_hashes, planned, strict=False)) if a != b]
     if wrong:
         yield f"{len(wrong)} frames decode to other pictures than their segments, first frame {wrong[0]}"
 

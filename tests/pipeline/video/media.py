@@ -176,6 +176,6 @@ def identity(
     return RoundTrip(output, segments, paths, assembly)
 
 
-def all_md5(segments: Sequence[Segment]) -> list[str]:
+def all_hashes(segments: Sequence[Segment]) -> list[str]:
     """Frame digests of all segments in order."""
-    return [digest for segment in segments for digest in segment.frame_md5]
+    return [digest for segment in segments for digest in segment.frame_hashes]

@@ -15,7 +15,7 @@ from pipeline.video.assemble import assemble
 from pipeline.video.encode import encode_rgb_segment
 from pipeline.video.rgb import decode_rgb
 from pipeline.video.verify import measure, verify_file, verify_output
-from tests.pipeline.video.media import LOSSLESS, LOSSY, Clip, all_md5, identity, index_of, make_clip
+from tests.pipeline.video.media import LOSSLESS, LOSSY, Clip, all_hashes, identity, index_of, make_clip
 
 _LONG = tuple(range(0, 40 * 512, 512))
 _TURNED = (0, 65536, 0, -65536, 0, 0, 48 << 16, 0, 1 << 30)
@@ -242,9 +242,9 @@ def test_a_damaged_output_does_not_pass_verification(tmp_path):
 
 def test_a_measurement_names_the_frames_one_by_one_and_together(tmp_path):
     _, index, trip, measured, _ = _round_trip(tmp_path, "a.mp4", Clip())
-    assert measured.frame_md5 == tuple(all_md5(trip.segments))
+    assert measured.frame_hashes == tuple(all_hashes(trip.segments))
     assert measured.pts == index.pts
-    assert len(set(measured.frame_md5)) == measured.frames == 24
+    assert len(set(measured.frame_hashes)) == measured.frames == 24
 
 
 def _held_source(tmp_path: Path) -> str:

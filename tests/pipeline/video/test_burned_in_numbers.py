@@ -27,7 +27,7 @@ from tests.pipeline.video.burned import (
     read_number,
     write_burned,
 )
-from tests.pipeline.video.media import LOSSLESS, all_md5, identity, index_of
+from tests.pipeline.video.media import LOSSLESS, all_hashes, identity, index_of
 
 _X264 = {"preset": "veryfast"}
 _VPX = {"auto-alt-ref": "0", "lag-in-frames": "0", "deadline": "good", "cpu-used": "5", "b": "0", "crf": "10"}
@@ -181,7 +181,7 @@ def _outcome(
     trip = identity(path, index, folder, settings, chunk=chunk, gop=gop)
     measured, problems = verify_output(trip.output, path, index, trip.segments, trip.assembly)
     assert problems == ()
-    assert measured.frame_md5 == tuple(all_md5(trip.segments))
+    assert measured.frame_hashes == tuple(all_hashes(trip.segments))
     assert len(trip.segments) == -(-index.frames // (chunk * gop))
     assert _numbers(trip.output) == list(range(48))
     assert [p * measured.time_base for p in measured.pts] == [p * index.time_base for p in index.pts]

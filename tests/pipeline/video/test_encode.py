@@ -17,7 +17,16 @@ from pipeline.video.encoders import choose_pix_fmt, plan_encoder
 from pipeline.video.rgb import decode_rgb
 from pipeline.video.side_data import read_first_frame
 from pipeline.video.types import Hdr
-from tests.pipeline.video.media import LOSSLESS, LOSSY, Clip, all_md5, chunked, identity, index_of, make_clip
+from tests.pipeline.video.media import (
+    LOSSLESS,
+    LOSSY,
+    Clip,
+    all_hashes,
+    chunked,
+    identity,
+    index_of,
+    make_clip,
+)
 
 _CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
 
@@ -37,7 +46,7 @@ def test_pictures_do_not_depend_on_how_groups_share_segments(clip, tmp_path, chu
     path, index = clip
     one_by_one = identity(path, index, tmp_path / "one", LOSSY, chunk=1, gop=5)
     together = identity(path, index, tmp_path / "many", LOSSY, chunk=chunk, gop=5)
-    assert all_md5(together.segments) == all_md5(one_by_one.segments)
+    assert all_hashes(together.segments) == all_hashes(one_by_one.segments)
     assert {s.extradata_md5 for s in together.segments} == {one_by_one.segments[0].extradata_md5}
     assert Path(together.output).read_bytes() == Path(one_by_one.output).read_bytes()
 
@@ -51,7 +60,7 @@ def test_encoding_twice_gives_the_same_file(clip, tmp_path, codec):
         for i in range(3)
     ]
     assert twice[0] == twice[1] == twice[2]
-    assert twice[0].frames == len(twice[0].frame_md5) == 12
+    assert twice[0].frames == len(twice[0].frame_hashes) == 12
 
 
 @pytest.mark.parametrize("codec", _CODECS)
@@ -81,7 +90,7 @@ def test_a_lossless_segment_of_source_frames_keeps_every_plane(clip, tmp_path, s
     frames = list(decode_frames(path, index, 0, 24))
     segment = encode_source_segment(str(tmp_path / "s.mkv"), frames, [10, 14], index, settings)
     source = encode_source_segment(str(tmp_path / "t.mkv"), frames, [24], index, EncodeSettings(codec="ffv1"))
-    assert segment.frame_md5 == source.frame_md5
+    assert segment.frame_hashes == source.frame_hashes
     assert segment.pix_fmt == "yuv420p"
 
 
@@ -160,7 +169,7 @@ def test_interlaced_pictures_stay_flagged_and_lossless_stays_lossless(tmp_path, 
     assert plan_encoder(index, LOSSLESS, 128, 96).fields == "prog"
     trip = identity(path, index, tmp_path / "work", LOSSLESS)
     reference = identity(path, index, tmp_path / "reference", EncodeSettings(codec="ffv1"))
-    assert all_md5(trip.segments) == all_md5(reference.segments)
+    assert all_hashes(trip.segments) == all_hashes(reference.segments)
     with av.open(trip.output) as container:
         stream = container.streams.video[0]
         assert all(frame.interlaced_frame for frame in container.decode(stream))

@@ -608,7 +608,7 @@ def test_every_codec_starts_each_group_with_a_key_that_nothing_precedes(tmp_path
     assert set(keys) >= {0, 5, 12}
     assert all(p.pts > packets[k].pts for k in (0, 5, 12) for p in packets[k + 1 :])
     # A group cut out of the middle decodes alone, to the same pictures.
-    assert _decode_alone(tmp_path / "s.mkv", packets[5:12]) == segment.frame_md5[5:12]
+    assert _decode_alone(tmp_path / "s.mkv", packets[5:12]) == segment.frame_hashes[5:12]
 
 
 def _decode_alone(segment: Path, packets: list[Any]) -> tuple[str, ...]:
@@ -618,7 +618,7 @@ def _decode_alone(segment: Path, packets: list[Any]) -> tuple[str, ...]:
         for packet in packets:
             packet.stream = stream
             out.mux(packet)
-    return measure(alone).frame_md5
+    return measure(alone).frame_hashes
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1", "libvpx-vp9"])
