@@ -41,6 +41,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        """Characters that JSON writes as two escapes come out as one; half of a pair is none."""
+        value = super().construct_scalar(node)  # type: ignore[arg-type]
+        if not isinstance(value, str):
+            return value
+        try:
+            return value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise yaml.MarkedYAMLError(
+                problem="an escape is half of a surrogate pair and no character", problem_mark=node.start_mark
+            ) from None
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes what `_Loader` would read as something else than text."""
 

@@ -305,6 +305,17 @@ def test_a_bad_override_is_refused_by_name(tmp_path: Path, override: str, field:
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(("escaped", "name"), [(r'"\ud83c\udfac"', "\U0001f3ac"), (r'"\ud83c"', None)])
+def test_pairs_of_escapes_are_one_character_and_halves_are_refused(escaped: str, name: str | None) -> None:
+    from jobs.yaml_source import parse_yaml
+
+    if name is not None:
+        assert parse_yaml(escaped, field="x", origin="x") == name
+        return
+    with pytest.raises(SpecError, match="surrogate"):
+        parse_yaml(escaped, field="x", origin="x")
+
+
 _DEGRADED = {"restore": {"degradation": {"kind": "denoise", "noise": 0.1}}}
 
 
