@@ -43,7 +43,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         """Characters that JSON writes as two escapes come out as one; half of a pair is none."""
-        value = super().construct_scalar(node)  # type: ignore[arg-type]
+        value: Any = super().construct_scalar(node)
         if not isinstance(value, str):
             return value
         try:

@@ -15,7 +15,8 @@ from tests.pipeline.video.media import Clip, make_clip
 FRAMES = 24
 
 
-def write_job(folder: Path, output: str) -> Path:
+def write_job(folder: Path, output: str, steps: int = 4) -> Path:
+    """A job of six chunks; ``steps`` of the sampler make them slower."""
     make_clip(folder / "a.mp4", Clip(pts=range(0, FRAMES * 512, 512)))
     write_style(folder / "style.png")
     job = {
@@ -26,7 +27,7 @@ def write_job(folder: Path, output: str) -> Path:
             {
                 "stylize": {
                     "reference": str(folder / "style.png"),
-                    "method": {"name": "style_aligned", "steps": 4},
+                    "method": {"name": "style_aligned", "steps": steps},
                 }
             }
         ],

@@ -81,7 +81,8 @@ def test_every_helper_of_a_run_may_be_killed_while_it_starts(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_an_interrupted_run_exits_with_130_and_publishes_nothing(tmp_path: Path) -> None:
-    job = write_job(tmp_path, "out")
+    # Slow enough that the run does not end while this process waits for a turn.
+    job = write_job(tmp_path, "out", steps=40)
     output = tmp_path / "out"
     running = start(job)
     wait_for_segments(running, output, 1)
