@@ -24,12 +24,12 @@ from pipeline.video.colour import resolve_colour
 from pipeline.video.fields import FieldDetective
 from pipeline.video.geometry import is_turned
 from pipeline.video.hdr import TRANSFER_HLG, TRANSFER_PQ, light_peak
+from pipeline.video.oddities import Oddities, described, warnings_of
 from pipeline.video.opening import DecodeCount, Decoder, demux
 from pipeline.video.planes import hash64
 from pipeline.video.presentation import (
     TimeFault,
     find_fault,
-    gap_warnings,
     rebuild_times,
     running_time,
     usual_step,
@@ -40,10 +40,8 @@ from pipeline.video.side_data import FirstFrame, dynamic_side_data, read_first_f
 from pipeline.video.turn import turned_format, turned_geometry
 from pipeline.video.types import Deinterlace, Geometry, Probe, Treatment, VideoIndex
 
-_HOLES_NAMED = 16
 #: Side data that changes comes with every picture or with none; asking each takes longer than hashing it.
 _SIDE_DATA_EVERY = 16
-_HIDING = ("vp8", "vp9", "av1")
 #: A file of which more cannot be decoded is no video with a flaw any more.
 _ERROR_SHARE = Fraction(1, 10)
 
@@ -153,7 +151,7 @@ class _Scan:
 
     def _accept_change(self, picture: tuple[int, int, str], ordinal: int) -> None:
         if self.policy.size_change == "reject":
-            was, now = (_described(p) for p in (self.picture, picture))
+            was, now = (described(p) for p in (self.picture or picture, picture))
             self._refuse(
                 "resolution_change",
                 f"changes from {was} to {now} at frame {ordinal}; split it there and process the parts, or "
@@ -283,7 +281,7 @@ class _Scan:
             geometry=turned_geometry(geometry) if treatment.turn else geometry,
             interlaced_frames=self.interlaced,
             decode_errors=self.count.errors,
-            warnings=self._warnings(),
+            warnings=warnings_of(self._oddities(), treatment, self.policy.assume_fps),
             hdr=self.first.hdr,
             field_order=facts.field_order,
             treatment=treatment,
@@ -299,65 +297,24 @@ class _Scan:
     def _stated_rate(self) -> Fraction:
         return self.facts.average_rate if self.facts.average_rate > 0 else Fraction(25)
 
-    def _warnings(self) -> tuple[str, ...]:
-        found = list(self.facts.warnings)
-        if self.facts.samples_lost:
-            whole = len(self.hashes) + self.facts.samples_lost
-            found.append(
-                f"partial: the file is cut off; {len(self.hashes)} frames of about {whole} are there"
-            )
-        if self.count.errors:
-            found.append(f"decode_errors={self.count.errors}: damaged packets were skipped{self._holes()}")
-        if self.count.corrupt:
-            found.append(f"corrupt_frames={self.count.corrupt}: damaged pictures were concealed")
-        # Codecs with hidden pictures may show the first one later than they store it.
-        early = self.before_key if self.facts.codec in _HIDING else self.packet_pts
-        lead = sum(pts < self.times.pts[0] for pts in early) if not self.times.rebuilt else 0
-        if lead:
-            found.append(f"leading_packets_undecodable={lead}: the file starts before its first key frame")
-        if self.times.rebuilt:
-            found.append(self._rebuilt_warning())
-        found += gap_warnings(self.times.pts, self.times.time_base)
-        found += self._picture_warnings()
-        if self.dropped_side_data:
-            found.append(f"dropped_side_data: {', '.join(sorted(self.dropped_side_data))}")
-        return tuple(found)
-
-    def _rebuilt_warning(self) -> str:
-        missing = sum(pts is None for pts in self.raw_pts)
-        if self.times.time_base != self.facts.time_base:
-            return (
-                f"pts_synthesised={missing}: the file has no times; {self.policy.assume_fps} frames/s assumed"
-            )
-        return f"pts_rebuilt={self.times.rebuilt}: {missing} were missing, the others doubled or ran back"
-
-    def _picture_warnings(self) -> Iterator[str]:
-        treatment = self._treatment()
-        for ordinal, width, height, pix_fmt in self.resized[:8]:
-            now = _described((width, height, pix_fmt))
-            yield f"size_change: {now} from frame {ordinal} on, scaled to the first size"
-        if self._hdr_name:
-            light = f"light up to {treatment.light_peak} cd/m2; what is brighter is cut"
-            plain = "HDR code values, without tone mapping"
-            yield f"{self._hdr_name}_transfer: processed as {light if treatment.light_peak else plain}"
-        if self.interlaced and treatment.deinterlace:
-            yield f"interlaced_frames={self.interlaced}: deinterlaced (bwdif)"
-        elif self.interlaced:
-            yield f"interlaced_frames={self.interlaced}: pictures keep both fields woven"
-        yield from self.fields.warnings()
-        if treatment.turn:
-            yield "rotation_baked: pictures are turned, and the display matrix is gone"
-        if self.alpha and not treatment.alpha:
-            yield "alpha_dropped: the transparency of this video is left out"
-
-    def _holes(self) -> str:
-        """The times of packets that gave no frame."""
-        shown = set(self.times.pts)
-        holes = sorted(pts for pts in set(self.packet_pts) - shown if pts >= self.times.pts[0])
-        if not holes or self.times.rebuilt:
-            return ""
-        more = "" if len(holes) <= _HOLES_NAMED else f" and {len(holes) - _HOLES_NAMED} more"
-        return f"; missing_pts={holes[:_HOLES_NAMED]}{more}"
+    def _oddities(self) -> Oddities:
+        return Oddities(
+            facts=self.facts,
+            errors=self.count.errors,
+            corrupt=self.count.corrupt,
+            pts=self.times.pts,
+            time_base=self.times.time_base,
+            rebuilt=self.times.rebuilt,
+            missing=sum(pts is None for pts in self.raw_pts),
+            packet_pts=tuple(self.packet_pts),
+            before_key=tuple(self.before_key),
+            resized=tuple(self.resized),
+            hdr=self._hdr_name,
+            interlaced=self.interlaced,
+            alpha=self.alpha,
+            fields=tuple(self.fields.warnings()),
+            side_data=tuple(self.dropped_side_data),
+        )
 
     def _refuse(self, code: str, why: str, **facts: int) -> NoReturn:
         raise SourceError(f"{self.uri} {why}.", code=code, uri=self.uri, **facts)
@@ -374,7 +331,3 @@ class _Times:
 
 def _known(value: int, fallback: int) -> int:
     return value if value not in (0, 2) else fallback
-
-
-def _described(picture: tuple[int, int, str] | None) -> str:
-    return "{}x{} {}".format(*(picture or (0, 0, "")))
