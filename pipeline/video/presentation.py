@@ -77,6 +77,7 @@ def running_time(pts: Sequence[int]) -> int:
 
 
 def gap_warnings(pts: Sequence[int], time_base: Fraction) -> list[str]:
+    """One sentence per hole in increasing times, at most eight."""
     limit = _longest_step(pts)
     gaps = [(b - a, i + 1) for i, (a, b) in enumerate(pairwise(pts)) if b - a > limit]
     return [f"pts_gap: {float(gap * time_base):.3f} s before frame {i}, times kept" for gap, i in gaps[:8]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -136,15 +136,14 @@ def _lost_samples(container: InputContainer, stream: VideoStream) -> int:
 
 def _check_packets(container: InputContainer, stream: VideoStream, uri: str) -> list[Packet[Any]]:
     packets: list[Packet[Any]] = []
-    try:
+    # Damage is judged by the full pass, which counts it.
+    with suppress(FFmpegError):
         for packet in container.demux(stream):
             packets.append(packet)
             if any(side.data_type.startswith("encryption") for side in packet.iter_sidedata()):
                 _refuse(uri, "encrypted", "is encrypted; decrypt it first")
             if packet.size == 0 or len(packets) == _PACKETS_TO_LOOK_AT:
                 break
-    except FFmpegError:
-        pass  # Damage is judged by the full pass, which counts it.
     if not packets or packets[0].size == 0:
         _refuse(uri, "no_frames", "has a video stream without any frame; upload it again")
     return packets

@@ -82,40 +82,6 @@ def test_two_frames_at_one_time_are_refused(tmp_path):
     assert _refusal(path).code == "duplicate_pts"
 
 
-def test_a_change_of_size_names_the_frame(tmp_path):
-    names = []
-    for n, width in enumerate((64, 96)):
-        clip = Clip(
-            width=width, codec="mpeg2video", time_base=Fraction(1, 25), pts=range(50 * n, 50 * n + 12)
-        )
-        names.append(make_clip(tmp_path / f"{n}.ts", clip))
-    (tmp_path / "x.ts").write_bytes(b"".join(Path(name).read_bytes() for name in names))
-    refusal = _refusal(str(tmp_path / "x.ts"))
-    assert refusal.code == "resolution_change"
-    # MPEG-2 holds one picture back, which it gives up when the size changes.
-    assert refusal.facts["frame"] == 11
-    assert "64x48" in refusal.message
-    assert "96x48" in refusal.message
-
-
-def test_a_file_cut_in_the_middle_is_refused_as_truncated(tmp_path):
-    path = make_clip(
-        tmp_path / "a.mp4", Clip(options={"x264-params": "keyint=8"}, pts=range(0, 120 * 512, 512))
-    )
-    with (
-        av.open(path) as source,
-        av.open(str(tmp_path / "f.mp4"), "w", options={"movflags": "faststart"}) as out,
-    ):
-        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
-        for packet in source.demux(source.streams.video[0]):
-            if packet.size:
-                packet.stream = stream
-                out.mux(packet)
-    data = (tmp_path / "f.mp4").read_bytes()
-    (tmp_path / "x.mp4").write_bytes(data[: int(len(data) * 0.7)])
-    assert _refusal(str(tmp_path / "x.mp4")).code == "truncated"
-
-
 def test_a_hole_in_time_is_kept_and_reported(tmp_path):
     pts = (*range(0, 5120, 512), *range(512_000, 517_120, 512))
     index = index_of(make_clip(tmp_path / "a.mp4", Clip(pts=pts)))
