@@ -31,7 +31,7 @@ it lives. A test of this file keeps the table true.
 | S23 | all nine numbers of the matrix | turned_and_mirrored_pictures_keep_their_matrix |
 | S24 | aspect ratio | encode: super_resolution_keeps_the_aspect... |
 | S25 | odd sizes, padding | encode: odd_sizes...; policies: pictures_that_change_size... |
-| S26 | interlaced, unflagged, telecine | policies: fields_stay_woven..., combing_without..., telecined_film... |
+| S26 | interlaced, unflagged, telecine | policies: fields_stay_woven..., combing_..., telecined_film... |
 | S27 | transparency | transparency_is_kept_or_its_loss_is_said; policies: transparency_comes_out... |
 | S28 | static HDR | encode: static_hdr_metadata_is_written... |
 | S29 | dynamic and unknown side data | an_unknown_kind_of_side_data...; burned: a_sound_clip_is_warned... |
