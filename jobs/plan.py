@@ -24,6 +24,8 @@ def command(job: Path, overrides: list[str], as_json: bool) -> int:
         return DONE
     for label, value in plan_lines(found):
         print(f"{label:<22}{value}")
+    for warning in found.warnings:
+        say(f"warning: {warning}")
     for rejected in found.rejected:
         say(f"rejected {rejected.uri}: {rejected.code}: {rejected.error}")
     return DONE
@@ -39,6 +41,7 @@ def plan_json(plan: JobPlan) -> dict[str, Any]:
         "frames": plan.frames,
         "rejected": [{"uri": r.uri, "code": r.code, "error": r.error} for r in plan.rejected],
         "estimate": plan.estimate,
+        "warnings": list(plan.warnings),
     }
 
 

@@ -12,6 +12,7 @@ from jobs.progress import progress
 from jobs.spec import JobSpec, load_spec
 from pipeline.errors import ReelweaveError
 from pipeline.settings import JobSettings
+from pipeline.sharing_policies import sharing_warnings
 
 if TYPE_CHECKING:
     from pipeline.events import Event
@@ -22,6 +23,8 @@ def command(job: Path, overrides: list[str], address: str | None, only_quarantin
     """Run a job file; exit code 0 when all is done, 3 when some videos are quarantined."""
     spec = load_spec(job, overrides)
     settings = with_address(spec.to_settings(), address)
+    for warning in sharing_warnings(settings.consistency) if settings.enhance else ():
+        say(f"warning: {warning}")
     with quiet_stdout():
         with progress() as show:
             summary = run_spec(spec, settings, show, only_quarantined=only_quarantined)

@@ -36,9 +36,8 @@ from pipeline.settings import (
     Timestamps,
     VideoPolicy,
 )
+from pipeline.sharing_policies import FUSIBLE, MERGEABLE, POLICIES
 
-_LATER_SHARING = ("chunk_first", "chunk_joint")
-_SHARING = ("none", "anchors", "knots_hard", "knots")
 # Container -> codecs whose streams it can carry.
 _CARRIES: dict[str, tuple[str, ...]] = {
     "mp4": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "h264_nvenc", "hevc_nvenc", "av1_nvenc"),
@@ -95,16 +94,32 @@ class ConsistencySpec(Section):
     knots_per_chunk: Annotated[int, Field(ge=1, le=256)] = ConsistencySettings.knots_per_chunk
     noise: NoiseSpec = NoiseSpec()
     frames_per_batch: Annotated[int, Field(ge=1, le=64)] = ConsistencySettings.frames_per_batch
+    merge: Annotated[float, Field(ge=0.0, le=1.0)] = ConsistencySettings.merge
+    fusion: Annotated[float, Field(ge=0.0, le=1.0)] = ConsistencySettings.fusion
 
     @field_validator("sharing")
     @classmethod
     def _is_available(cls, sharing: str) -> str:
-        if sharing in _LATER_SHARING:
-            raise problem(f"{sharing!r} is not available in this version; use one of {', '.join(_SHARING)}")
-        if sharing not in _SHARING:
-            hint = suggestion(sharing, _SHARING)
-            raise problem(f"expected one of {', '.join(_SHARING)}, found {sharing!r}{hint}")
+        if sharing not in POLICIES:
+            hint = suggestion(sharing, tuple(POLICIES))
+            raise problem(f"expected one of {', '.join(POLICIES)}, found {sharing!r}{hint}")
         return sharing
+
+    @model_validator(mode="after")
+    def _goes_with_the_policy(self) -> Self:
+        for name, value, fitting in (("merge", self.merge, MERGEABLE), ("fusion", self.fusion, FUSIBLE)):
+            if value and self.sharing not in fitting:
+                raise problem(
+                    f"{name} needs sharing {' or '.join(fitting)}, found {self.sharing!r}; set {name}: 0, or "
+                    f"sharing: {fitting[0]}",
+                    name,
+                )
+        if self.sharing == "sparse_causal" and self.frames_per_batch != 1:
+            raise problem(
+                "sparse_causal goes frame by frame, since each reads the one before it; set it to 1",
+                "frames_per_batch",
+            )
+        return self
 
 
 class EncodeSpec(Section):
@@ -319,6 +334,8 @@ class JobSpec(Section):
                 knots_per_chunk=c.knots_per_chunk,
                 rho=c.noise.rho,
                 frames_per_batch=c.frames_per_batch,
+                merge=c.merge,
+                fusion=c.fusion,
             ),
             encode=EncodeSettings(**self.encode.model_dump()),
             video=self.video.to_policy(enhanced=bool(self.enhance), alpha_fits=self._alpha_fits),

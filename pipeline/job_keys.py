@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.keys import code_digest, digest
 from pipeline.plan import ChunkPlan, ScenePlan
 from pipeline.settings import JobSettings, Limits, VideoPolicy
+from pipeline.sharing_policies import facts_of
 
 SCHEMA = 1
 _VERSIONED = ("reelweave", "torch", "diffusers", "av", "opencv-python-headless", "ray")
@@ -119,7 +120,7 @@ class JobKeys:
         )
 
     def video(self, source_digest: str, container: str) -> str:
-        """A published video. How it was cut into chunks does not enter: it does not change a bit."""
+        """A published video. How it was cut into chunks enters only where it changes bits."""
         return digest(
             {
                 **self._pixels(),
@@ -169,5 +170,6 @@ class JobKeys:
 
     def _consistency(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self.settings.consistency)
-        del facts["knots_per_chunk"]
+        if not facts_of(self.settings.consistency).depends_on_chunking:
+            del facts["knots_per_chunk"]
         return facts

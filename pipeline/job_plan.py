@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
@@ -21,6 +21,7 @@ from pipeline.model_files import model_digest
 from pipeline.pictures import load_pictures
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.settings import JobSettings
+from pipeline.sharing_policies import POLICIES, facts_of, sharing_warnings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from pipeline.video.container import choose_container
@@ -160,15 +161,16 @@ class _Planner:
 
     def _units(self, video: VideoRef, plan: VideoPlan) -> tuple[list[UnitTask], list[UnitTask]]:
         """Reference units (anchors, then knots) and chunk units of a video, done or not."""
-        sharing = self.settings.consistency.sharing if self.settings.enhance else "none"
+        sharing = facts_of(self.settings.consistency) if self.settings.enhance else POLICIES["none"]
         references: list[UnitTask] = []
         anchors_of: dict[int, str] = {}
         knots_of: dict[int, str] = {}
-        for scene in plan.scenes if sharing != "none" else ():
+        for planned in plan.scenes if sharing.anchors != "none" else ():
+            scene = replace(planned, anchors=(planned.first,)) if sharing.anchors == "first" else planned
             key = self.keys.anchors(video.source_digest, scene)
             anchors_of[scene.number] = key
             references.append(UnitTask("anchors", key, video, scene.number, 0, scene.anchors))
-            for number, ordinal in enumerate(scene.knots if sharing != "anchors" else ()):
+            for number, ordinal in enumerate(scene.knots if sharing.knots else ()):
                 if ordinal not in scene.anchors:
                     knots_of[ordinal] = self.keys.knot(video.source_digest, scene, ordinal, key)
                     references.append(
@@ -256,6 +258,7 @@ class JobPlan:
     frames: int
     rejected: tuple[Rejected, ...]
     estimate: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def plan_job(settings: JobSettings) -> JobPlan:
@@ -293,6 +296,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
         frames=sum(item.job.plan.frames for item in planned),
         rejected=tuple(rejected),
         estimate=_estimate(planned, settings),
+        warnings=sharing_warnings(settings.consistency) if settings.enhance else (),
     )
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Sharing = Literal["none", "chunk_first", "chunk_joint", "anchors", "knots_hard", "knots"]
+Sharing = Literal[
+    "none", "first_frame", "sparse_causal", "chunk_first", "chunk_joint",
+    "anchors", "knots_hard", "knots", "propagate", "correspondence",
+]  # fmt: skip
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Autoencoder = Literal["vae", "analytic"]
 Container = Literal["auto", "mp4", "mkv", "mov", "webm"]
@@ -32,7 +35,9 @@ class StorageSettings:
 class ConsistencySettings:
     """How frames share attention. Times are frame counts on the absolute grid of a scene.
 
-    ``frames_per_batch`` is the fixed batch shape of the network; it changes bits.
+    ``frames_per_batch`` is the fixed batch shape of the network; it changes bits. ``merge`` is the share of
+    a frame's tokens that are merged into those of its knots, ``fusion`` the strength with which its estimates
+    are pulled towards those of its knots along the motion; 0 turns either off.
     """
 
     sharing: Sharing = "knots"
@@ -41,6 +46,8 @@ class ConsistencySettings:
     knots_per_chunk: int = 8
     rho: float = 0.8
     frames_per_batch: int = 1
+    merge: float = 0.0
+    fusion: float = 0.0
 
 
 @dataclass(frozen=True)
