@@ -44,6 +44,11 @@ def window_matches(
     return Matches(torch.stack(indices, 1).gather(1, order[:, :best]), ordered[:, :best])
 
 
+def fewest_cells(size: tuple[int, int], window: int) -> int:
+    """Cells of a window that is clipped at a corner of a frame of ``size``."""
+    return min(window // 2 + 1, size[0]) * min(window // 2 + 1, size[1])
+
+
 def chained(steps: list[Matches]) -> list[Matches]:
     """Matches in every following frame, traced through the best match of each frame, as COVE does.
 
@@ -61,7 +66,7 @@ def chained(steps: list[Matches]) -> list[Matches]:
 def _check(size: tuple[int, int], window: int, best: int) -> None:
     if window < 1 or window % 2 == 0:
         raise OperatorError(f"window: {window} is not an odd number of cells; the paper's is {WINDOW}")
-    fewest = min(window // 2 + 1, size[0]) * min(window // 2 + 1, size[1])
+    fewest = fewest_cells(size, window)
     if not 1 <= best <= fewest:
         raise OperatorError(
             f"best: {best} matches do not fit a window of {window} in {size[1]}x{size[0]} cells, which holds "

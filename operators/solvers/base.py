@@ -8,7 +8,7 @@ reference frames can be replayed beside them and share attention. Between steps 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -75,6 +75,19 @@ class StepSolver(Protocol):
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
         """The restored picture [B, 3, H, W], nominally in [-1, 1], unclipped."""
+
+
+@runtime_checkable
+class Mirrors(Protocol):
+    """A solver that shows the network mirror images."""
+
+    def mirrored_axes(self, i: int) -> tuple[int, ...]:
+        """Axes of [B, C, h, w] along which what the network sees at step ``i`` is mirrored."""
+
+
+def mirrored_axes(solver: StepSolver, i: int) -> tuple[int, ...]:
+    """Axes along which ``solver`` mirrors what the network sees at step ``i``; () for most solvers."""
+    return solver.mirrored_axes(i) if isinstance(solver, Mirrors) else ()
 
 
 def per_sample_norm(r: Tensor) -> Tensor:

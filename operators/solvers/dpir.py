@@ -62,9 +62,13 @@ class Dpir:
         x = self._mirror(i, x)
         return State(z=prior.alphas_cumprod[self.timesteps[i]].sqrt() * prior.encode(x), y=y, x=x)
 
+    def mirrored_axes(self, i: int) -> tuple[int, ...]:
+        """See `operators.solvers.base.Mirrors`."""
+        return _MIRRORED[i % len(_MIRRORED)] if self.mirrored else ()
+
     def _mirror(self, i: int, x: Tensor) -> Tensor:
         """Into the orientation of step ``i`` and, being an involution, back."""
-        axes = _MIRRORED[i % len(_MIRRORED)] if self.mirrored else ()
+        axes = self.mirrored_axes(i)
         return x.flip(axes) if axes else x
 
 
