@@ -6,7 +6,9 @@ one model on one device for its whole life.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,20 +16,26 @@ import numpy as np
 import torch
 from safetensors.numpy import load, save
 
-from operators.attention.hat import Bracket, bracket
-from operators.attention.sharing import install
+from operators.attention.install import install
+from operators.attention.policies.base import SharingPolicy, Unit
+from operators.attention.policies.registry import Surroundings, build_policy, matcher
+from operators.attention.policies.scene import Anchors, JointAnchors
+from operators.correspondence.chunk_fields import chunk_fields
+from operators.correspondence.fields import Field
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import ModelError, OperatorError
 from operators.models import BoundPrior, LatentModel
 from operators.noise import frame_noise
 from operators.pictures import pad_edges, padded_side, to_pictures, to_tensor
-from operators.replay import Finished, Stage, StyleReading, Unit, run_stage
+from operators.replay import Finished, Stage, StyleReading, Trajectories, run_stage
 from operators.solvers.ddim import leading_timesteps
 from operators.solvers.registry import build_solver
 from operators.style.style_aligned import StyleAligned, StyleReference, style_reference
 from operators.style.transport import LatentStatistics, latent_statistics
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import SourceError, SpecError
+from pipeline.settings import ConsistencySettings
+from pipeline.sharing_policies import facts_of, needs_features
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -39,7 +47,8 @@ class Enhancer:
     """Runs the ``enhance`` list on style pictures, anchors, knots and chunks.
 
     References travel as safetensors bytes: per stage s ``s/z`` (float32 trajectories [R, S, C, h, w]), for
-    stylization of anchors ``s/mean`` and ``s/covariance``, and ``pictures`` (final, quantised).
+    stylization of anchors ``s/mean`` and ``s/covariance``, where tokens are matched ``s/source`` (float32
+    clean latents of the sources [R, C, h, w]), and ``pictures`` (final, quantised).
     """
 
     def __init__(self, config: EnhancerConfig, styles: Mapping[int, bytes] | None = None) -> None:
@@ -82,11 +91,19 @@ class Enhancer:
 
     def anchors(self, task: FrameTask, frames: np.ndarray[Any, Any]) -> bytes:
         """L1: the anchors [A, h, w, 3] of one scene, denoised jointly."""
-        return self._references(task, frames, anchors=None, joint=True)
+        (blob,) = self._references(task, frames, [task.ordinals], JointAnchors(), None)
+        return blob
 
-    def knot(self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes) -> bytes:
-        """L2: one knot [1, h, w, 3], reading style and anchors."""
-        return self._references(task, frames, anchors=load(anchors), joint=False)
+    def knots(
+        self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes
+    ) -> dict[int, bytes]:
+        """L2: knots [n, h, w, 3] of one scene, each reading style and anchors, by their ordinals.
+
+        Together they share the replays of what they read; what a knot becomes does not depend on the others.
+        """
+        alone = [(ordinal,) for ordinal in task.ordinals]
+        blobs = self._references(task, frames, alone, Anchors(), load(anchors))
+        return dict(zip(task.ordinals, blobs, strict=True))
 
     def chunk(
         self,
@@ -104,70 +121,127 @@ class Enhancer:
         scene = load(anchors) if anchors is not None else None
         known = {ordinal: load(blob) for ordinal, blob in knots.items()}
         at_anchors = {} if scene is None else _split_anchors(scene)
-        if self.config.consistency.sharing in ("knots", "knots_hard"):
+        how = self.config.consistency
+        if facts_of(how).knots:
             known |= {ordinal: blob for ordinal, blob in at_anchors.items() if ordinal in grid}
         done = {ordinal: blob["pictures"][0] for ordinal, blob in {**at_anchors, **known}.items()}
         open_frames = [ordinal for ordinal in task.ordinals if ordinal not in done]
-        batches = _batches(open_frames, grid, self.config.consistency.frames_per_batch)
+        batches = _batches_of(how, open_frames, grid)
         offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
+        anchored = () if scene is None else tuple(int(ordinal) for ordinal in scene["ordinals"])
         current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
-        brackets = [self._brackets(batch, grid, known) for batch in batches]
         for number in range(len(self.config.enhance) if batches else 0):
             units = [
-                Unit(y, self._noise(task, number, batch, y), bracketed)
-                for batch, y, bracketed in zip(batches, current, brackets, strict=True)
+                self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)
             ]
-            trajectories = {ordinal: blob[f"{number}/z"][0] for ordinal, blob in known.items()}
-            finished = self._run(number, units, scene, trajectories, trace=False)
+            trajectories = Trajectories(
+                self._anchor_trajectories(scene, number),
+                {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in known.items()},
+            )
+            fields = self._fields(number, units, grid, {**at_anchors, **known})
+            around = Surroundings(task.ordinals[0], tuple(grid), anchored, fields)
+            policy = build_policy(how.sharing, around, merge=how.merge)
+            finished = self._run(number, units, policy, trajectories, _statistics_of(scene, number))
             current = [unit.pictures.clamp(-1, 1) for unit in finished]
         for batch, pictures in zip(batches, current, strict=True):
             done |= dict(zip(batch, to_pictures(pictures, frames.dtype), strict=True))
         return np.stack([done[ordinal] for ordinal in task.ordinals])
 
     def _references(
-        self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: Arrays | None, joint: bool
-    ) -> bytes:
-        left: Arrays = {"ordinals": np.array(task.ordinals, dtype=np.int64)}
-        y = to_tensor(frames, self.config.device)
+        self,
+        task: FrameTask,
+        frames: np.ndarray[Any, Any],
+        batches: Sequence[tuple[int, ...]],
+        policy: SharingPolicy,
+        scene: Arrays | None,
+    ) -> list[bytes]:
+        """One reference blob per batch of ordinals. Without ``scene`` they are the scene's anchors, and
+        leave its statistics."""
+        offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
+        current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
+        left: list[Arrays] = [{"ordinals": np.array(batch, dtype=np.int64)} for batch in batches]
         for number, item in enumerate(self.config.enhance):
-            if "stylize" in item and joint:
-                with torch.no_grad():
-                    statistics = latent_statistics(self.model.encode(self._padded(number, y)))
-                left |= _statistics_arrays(number, statistics)
-            scene = {**(anchors or {}), **(left if joint else {})}
-            unit = Unit(y, self._noise(task, number, task.ordinals, y), joint=joint)
-            (finished,) = self._run(number, [unit], scene, {}, trace=True)
-            left[f"{number}/z"] = finished.trajectory.cpu().numpy()
-            y = finished.pictures.clamp(-1, 1)
-        left["pictures"] = to_pictures(y, frames.dtype)
-        return save({name: np.ascontiguousarray(array) for name, array in left.items()})
+            if "stylize" in item and scene is None:
+                for arrays, y in zip(left, current, strict=True):
+                    with torch.no_grad():
+                        statistics = latent_statistics(self.model.encode(self._padded(number, y)))
+                    arrays |= _statistics_arrays(number, statistics)
+            units = [
+                self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)
+            ]
+            if needs_features(self.config.consistency):
+                for arrays, y in zip(left, current, strict=True):
+                    arrays[f"{number}/source"] = self._sources(number, y).cpu().numpy()
+            trajectories = Trajectories(self._anchor_trajectories(scene, number))
+            content = _statistics_of(left[0] if scene is None else scene, number)
+            finished = self._run(number, units, policy, trajectories, content, trace=True)
+            for arrays, done in zip(left, finished, strict=True):
+                arrays[f"{number}/z"] = done.trajectory.cpu().numpy()
+            current = [done.pictures.clamp(-1, 1) for done in finished]
+        for arrays, y in zip(left, current, strict=True):
+            arrays["pictures"] = to_pictures(y, frames.dtype)
+        return [
+            save({name: np.ascontiguousarray(array) for name, array in arrays.items()}) for arrays in left
+        ]
+
+    def _sources(self, number: int, y: torch.Tensor) -> torch.Tensor:
+        """Clean latents [B, C, h, w] of what enters a stage, enlarged to what leaves it; one by one, so that
+        the batch does not show."""
+        enlarged = [
+            torch.nn.functional.interpolate(row[None], scale_factor=self._scale(number), mode="bicubic")
+            for row in self._padded(number, y)
+        ]
+        with torch.no_grad():
+            return torch.cat([self.model.encode(row.clamp(-1, 1)) for row in enlarged])
+
+    def _fields(
+        self, number: int, units: Sequence[Unit], grid: Sequence[int], known: Mapping[int, Arrays]
+    ) -> dict[tuple[int, int], Field]:
+        """Matches of the frames of ``units`` in their knots and, where those are matched too, in anchors."""
+        how = self.config.consistency
+        if not needs_features(how):
+            return {}
+        frames = {
+            ordinal: z0[None]
+            for unit in units
+            for ordinal, z0 in zip(unit.ordinals, self._sources(number, unit.y), strict=True)
+        }
+        references = {ordinal: self._tensor(blob[f"{number}/source"]) for ordinal, blob in known.items()}
+        pairs = [
+            (frame, reference)
+            for frame in frames
+            for reference in references
+            if reference in _around(frame, grid) or facts_of(how).anchors_matched
+        ]
+        prior = BoundPrior(self.model, listener=self.session)
+        return chunk_fields(frames, references, pairs, self.session, prior, matcher(how.sharing))
+
+    def _unit(
+        self, task: FrameTask, number: int, ordinals: Sequence[int], y: torch.Tensor
+    ) -> Unit:
+        return Unit(y, self._noise(task, number, ordinals, y), tuple(ordinals))
+
+    def _anchor_trajectories(self, scene: Arrays | None, number: int) -> torch.Tensor | None:
+        return None if scene is None else self._tensor(scene[f"{number}/z"])
 
     def _run(
         self,
         number: int,
         units: Sequence[Unit],
-        scene: Arrays | None,
-        knots: Mapping[int, np.ndarray[Any, Any]],
+        policy: SharingPolicy,
+        trajectories: Trajectories,
+        content: LatentStatistics | None,
         *,
-        trace: bool,
+        trace: bool = False,
     ) -> list[Finished]:
-        """Pad, run one stage, crop. ``scene`` may lack ``number/z`` (the anchors' own pass)."""
+        """Pad, run one stage, crop. ``content`` are the statistics of the scene's anchors."""
         height, width = units[0].y.shape[2:]
         self._check_mask(number, height, width)
         scale = self._scale(number)
-        padded = [
-            Unit(self._padded(number, unit.y), unit.noise, unit.brackets, unit.joint) for unit in units
-        ]
-        stage = self._stage(number, padded[0].y.shape[2:], _statistics_of(scene, number))
-        anchors = None if scene is None else scene.get(f"{number}/z")
+        padded = [dataclasses.replace(unit, y=self._padded(number, unit.y)) for unit in units]
+        stage = self._stage(number, padded[0].y.shape[2:], content)
         with torch.no_grad():
-            finished = run_stage(
-                stage,
-                padded,
-                anchors=None if anchors is None else self._tensor(anchors),
-                knots={ordinal: self._tensor(z) for ordinal, z in knots.items()},
-                trace=trace,
-            )
+            finished = run_stage(stage, padded, policy, trajectories, trace=trace)
         return [
             Finished(done.pictures[:, :, : height * scale, : width * scale], done.trajectory)
             for done in finished
@@ -247,14 +321,6 @@ class Enhancer:
         ]
         return torch.stack(rows).to(self.config.device)
 
-    def _brackets(
-        self, batch: Sequence[int], grid: Sequence[int], known: Mapping[int, Any]
-    ) -> tuple[Bracket, ...]:
-        if not known:
-            return ()
-        hard = self.config.consistency.sharing == "knots_hard"
-        return tuple(bracket(ordinal, grid, hard=hard) for ordinal in batch)
-
     def _style_picture(self, picture: np.ndarray[Any, Any]) -> torch.Tensor:
         x = to_tensor(picture[None], self.config.device)
         multiple = self.model.pixel_multiple
@@ -271,6 +337,23 @@ def _timesteps(item: Mapping[str, Any]) -> tuple[int, ...]:
     return leading_timesteps(item["method"]["steps"], strength=item["strength"])
 
 
+def _batches_of(
+    how: ConsistencySettings, open_frames: Sequence[int], grid: Sequence[int]
+) -> list[list[int]]:
+    """The frames that share network calls, as the policy wants them."""
+    if how.sharing == "chunk_joint" and open_frames:
+        return [list(open_frames)]
+    if how.sharing == "chunk_first" and open_frames:
+        return [[open_frames[0]], *_batches(open_frames[1:], grid, how.frames_per_batch)]
+    return _batches(open_frames, grid, how.frames_per_batch)
+
+
+def _around(frame: int, grid: Sequence[int]) -> set[int]:
+    """The knots next to a frame."""
+    at = bisect.bisect_left(grid, frame)
+    return set(grid[max(0, at - 1) : at + 1])
+
+
 def _batches(open_frames: Sequence[int], grid: Sequence[int], size: int) -> list[list[int]]:
     """Fixed-shape batches that never cross a knot: a frame's row in its batch follows from the grid alone.
     The last batch of an interval repeats its last frame."""
@@ -285,7 +368,7 @@ def _batches(open_frames: Sequence[int], grid: Sequence[int], size: int) -> list
 
 def _split_anchors(scene: Arrays) -> dict[int, Arrays]:
     """Each anchor as a reference of its own, as knots are stored."""
-    per_anchor = [name for name in scene if name == "pictures" or name.endswith("/z")]
+    per_anchor = [name for name in scene if name == "pictures" or name.endswith(("/z", "/source"))]
     return {
         int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
         for at, ordinal in enumerate(scene["ordinals"])

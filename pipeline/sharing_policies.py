@@ -18,15 +18,16 @@ Anchors = Literal["none", "first", "chosen"]
 class PolicyFacts:
     """One value of ``consistency.sharing``.
 
-    ``knots``: frames read the knots around them. ``matched``: tokens are matched with those of the knots (by
-    features of the source, which references then carry). ``depends_on_chunking`` says how the result depends
-    on the cut into chunks; "" for results that do not.
+    ``knots``: frames read the knots around them. ``knots_matched``, ``anchors_matched``: tokens are matched
+    with theirs, by features of the source, which references then carry. ``depends_on_chunking`` says how the
+    result depends on the cut into chunks; "" for results that do not.
     """
 
     name: str
     anchors: Anchors = "none"
     knots: bool = False
-    matched: bool = False
+    knots_matched: bool = False
+    anchors_matched: bool = False
     depends_on_chunking: str = ""
 
 
@@ -45,8 +46,8 @@ POLICIES = {
         PolicyFacts("anchors", anchors="chosen"),
         PolicyFacts("knots_hard", anchors="chosen", knots=True),
         PolicyFacts("knots", anchors="chosen", knots=True),
-        PolicyFacts("propagate", anchors="chosen", knots=True, matched=True),
-        PolicyFacts("correspondence", anchors="chosen", knots=True, matched=True),
+        PolicyFacts("propagate", anchors="chosen", knots=True, knots_matched=True),
+        PolicyFacts("correspondence", anchors="chosen", knots=True, knots_matched=True, anchors_matched=True),
     )
 }
 #: Policies under which tokens of frames can be merged into those of the knots.
@@ -62,7 +63,7 @@ def facts_of(consistency: ConsistencySettings) -> PolicyFacts:
 
 def needs_features(consistency: ConsistencySettings) -> bool:
     """Whether references carry the latents of their sources."""
-    return facts_of(consistency).matched or consistency.merge > 0.0
+    return facts_of(consistency).knots_matched or consistency.merge > 0.0
 
 
 def sharing_warnings(consistency: ConsistencySettings) -> tuple[str, ...]:

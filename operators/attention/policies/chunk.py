@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from operators.attention.harvest import Keep
-from operators.attention.policies.base import READ_ONLY, References, Unit
+from operators.attention.harvest import WHAT_READING_NEEDS, Keep
+from operators.attention.policies.base import References, Unit
 from operators.attention.reading import Reader, Reading
 
 
@@ -16,7 +16,7 @@ class ChunkFirst:
     and comes first."""
 
     first: int
-    keep: Keep = READ_ONLY
+    keep: Keep = WHAT_READING_NEEDS
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """Itself, the style and the first frame of the chunk."""
@@ -31,7 +31,7 @@ class ChunkJoint:
     """``chunk_joint``: all frames of a chunk, which are one unit, read each other. Memory grows with the
     square of the chunk."""
 
-    keep: Keep = READ_ONLY
+    keep: Keep = WHAT_READING_NEEDS
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """All rows and the style."""
@@ -48,7 +48,7 @@ class SparseCausal:
     """
 
     first: int
-    keep: Keep = READ_ONLY
+    keep: Keep = WHAT_READING_NEEDS
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """The style, the first frame and the previous one."""

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from operators.attention.bias import log_weight
-from operators.attention.harvest import Keep
+from operators.attention.harvest import WHAT_READING_NEEDS, Keep
 from operators.attention.layer_call import LayerCall
-from operators.attention.policies.base import READ_ONLY, References, Unit
+from operators.attention.policies.base import References, Unit
 from operators.attention.policies.views import Fields, View, knot_views
 from operators.attention.reading import Reading, aligned_heads, as_one
 from operators.correspondence.gathered import gathered_attention
@@ -32,7 +32,7 @@ class Correspondence:
     grid: tuple[int, ...]
     fields: Fields
     anchors: tuple[int, ...]
-    keep: Keep = READ_ONLY
+    keep: Keep = WHAT_READING_NEEDS
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """All tokens of the frame itself and of the style; matches in anchors and knots."""
@@ -67,9 +67,7 @@ def _attend(reading: Reading, rows: list[list[View]], call: LayerCall) -> Tensor
         bias.append(q.new_full((common_k[-1].shape[2],), reader.bias))
     all_k, all_v, all_bias = torch.cat(common_k, 2), torch.cat(common_v, 2), torch.cat(bias)
     attended = [
-        gathered_attention(
-            q[row][None], all_k[row][None], all_v[row][None], all_bias, *_matched(call, views)
-        )
+        gathered_attention(q[row][None], all_k[row][None], all_v[row][None], all_bias, *_matched(call, views))
         for row, views in enumerate(rows)
     ]
     return call.output(torch.cat(attended))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from operators.attention.harvest import Keep
-from operators.attention.policies.base import READ_ONLY, References, Unit
+from operators.attention.harvest import WHAT_READING_NEEDS, Keep
+from operators.attention.policies.base import References, Unit
 from operators.attention.reading import Reading
 
 
@@ -14,7 +14,7 @@ class FirstFrame:
     """``first_frame``: the first frame of the scene, which is its only anchor, takes the place of a frame's
     own keys. What a frame shows for the first time finds nothing of its own to read."""
 
-    keep: Keep = READ_ONLY
+    keep: Keep = WHAT_READING_NEEDS
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """The first frame and the style."""

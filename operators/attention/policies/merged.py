@@ -15,7 +15,7 @@ from torch import Tensor
 
 from operators.attention.harvest import Keep
 from operators.attention.layer_call import LayerCall
-from operators.attention.policies.base import References, Unit
+from operators.attention.policies.base import WITH_OUTPUTS, References, Unit
 from operators.attention.policies.knots import Knots
 from operators.attention.policies.views import Fields, View, carried, knot_views
 from operators.attention.reading import Reading, aligned_heads, attend
@@ -35,7 +35,7 @@ class Merged:
     fields: Fields
     ratio: float
     hard: bool = False
-    keep: Keep = Keep(outputs=True)
+    keep: Keep = WITH_OUTPUTS
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """What the policy reads, for the tokens that stay."""

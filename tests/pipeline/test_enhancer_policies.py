@@ -1,0 +1,140 @@
+"""Every sharing policy through the Enhancer: it does something, and depends on the cut only if it says so."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from pipeline.enhancer import Enhancer
+from pipeline.settings import ConsistencySettings
+from pipeline.sharing_policies import POLICIES
+from tests.pipeline.test_enhancer import STYLIZE, clip, config, task
+
+GRID, ANCHORS, LENGTH = (0, 3, 6), (0, 6), 7
+CUT = 3
+#: Options that go with knots, as policies of their own.
+WAYS: dict[str, dict[str, Any]] = {
+    **{name: {"sharing": name} for name in POLICIES},
+    "merged": {"sharing": "knots", "merge": 0.5},
+    "merged_hard": {"sharing": "knots_hard", "merge": 0.5},
+}
+PSLD = {
+    "restore": {
+        "degradation": {"kind": "super_resolution", "scale": 2, "kernel": "area", "noise": 0.02},
+        "solver": {"name": "psld", "steps": 2},
+    }
+}
+DPIR = {
+    "restore": {
+        "degradation": {"kind": "super_resolution", "scale": 2, "kernel": "area", "noise": 0.05},
+        "solver": {"name": "dpir", "steps": 3},
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def style() -> bytes:
+    enhancer = Enhancer(config(STYLIZE))
+    reference = enhancer.style(0, clip(1, 64, 64)[0][::-1])
+    enhancer.close()
+    return reference
+
+
+class Scene:
+    """One scene of seven frames under one policy, in chunks of one's choosing."""
+
+    def __init__(self, item: dict[str, Any], way: str, style: bytes, **changes: Any) -> None:
+        how = ConsistencySettings(knot_every=3, anchors=2, **WAYS[way], **changes)
+        self.facts = POLICIES[how.sharing]
+        self.frames = clip(LENGTH, 32, 48) if "stylize" in item else clip(LENGTH, 16, 24)
+        self.enhancer = Enhancer(config(item, consistency=how), {0: style} if "stylize" in item else {})
+        self.anchors = None if self.facts.anchors == "none" else self._anchors()
+        self.knots = self._knots() if self.facts.knots and self.anchors else {}
+
+    def _anchors(self) -> bytes:
+        at = (0,) if self.facts.anchors == "first" else ANCHORS
+        return self.enhancer.anchors(task(*at), self.frames[list(at)])
+
+    def _knots(self) -> dict[int, bytes]:
+        assert self.anchors is not None
+        return self.enhancer.knots(task(CUT), self.frames[[CUT]], self.anchors)
+
+    def chunk(self, first: int, last: int) -> np.ndarray:
+        grid = tuple(knot for knot in GRID if first <= knot <= last)
+        knots = {ordinal: blob for ordinal, blob in self.knots.items() if ordinal in grid}
+        ordinals = range(first, last)
+        return self.enhancer.chunk(task(*ordinals), self.frames[first:last], grid, self.anchors, knots)
+
+
+def run(item: dict[str, Any], way: str, style: bytes, cuts: tuple[int, ...], **changes: Any) -> np.ndarray:
+    scene = Scene(item, way, style, **changes)
+    bounds = (0, *cuts, LENGTH)
+    pictures = [scene.chunk(a, b) for a, b in itertools.pairwise(bounds)]
+    scene.enhancer.close()
+    return np.concatenate(pictures)
+
+
+@pytest.fixture(scope="module")
+def alone(style: bytes) -> np.ndarray:
+    return run(STYLIZE, "none", style, ())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_policy_depends_on_the_cut_exactly_when_it_says_so(
+    way: str, style: bytes, alone: np.ndarray
+) -> None:
+    whole = run(STYLIZE, way, style, ())
+    halves = run(STYLIZE, way, style, (CUT,))
+    assert whole.shape == (LENGTH, 32, 48, 3)
+    dependent = bool(POLICIES[WAYS[way]["sharing"]].depends_on_chunking)
+    assert np.array_equal(whole, halves) != dependent
+    assert np.array_equal(whole, alone) == (way == "none")
+
+
+def test_policies_differ_from_each_other(style: bytes) -> None:
+    found = {way: run(STYLIZE, way, style, ())[5:8] for way in WAYS}
+    names = sorted(found)
+    same = [(a, b) for a in names for b in names if a < b and np.array_equal(found[a], found[b])]
+    assert same == []
+
+
+@pytest.mark.parametrize("way", ["propagate", "correspondence", "merged"])
+def test_rows_of_a_batch_have_references_and_matches_of_their_own(way: str, style: bytes) -> None:
+    """Batches of two differ from single frames by the rounding of another batch shape only."""
+    single = run(STYLIZE, way, style, ()).astype(int)
+    double = run(STYLIZE, way, style, (), frames_per_batch=2).astype(int)
+    assert abs(single - double).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "way", ["first_frame", "sparse_causal", "knots", "propagate", "correspondence", "merged"]
+)
+@pytest.mark.parametrize("item", [PSLD, DPIR], ids=["psld", "dpir"])
+def test_policies_restore_as_well_with_gradients_and_with_mirror_images(
+    item: dict[str, Any], way: str, style: bytes
+) -> None:
+    whole = run(item, way, style, ())
+    assert whole.shape == (LENGTH, 32, 48, 3)
+    alone = run(item, "none", style, ())
+    apart = abs(whole.astype(int) - alone)
+    assert 0 < apart.mean() < 40
+
+
+@pytest.mark.parametrize("item", [PSLD, DPIR], ids=["psld", "dpir"])
+def test_restored_pictures_do_not_depend_on_the_cut_either(item: dict[str, Any], style: bytes) -> None:
+    way = "correspondence"
+    assert np.array_equal(run(item, way, style, ()), run(item, way, style, (CUT,)))
+
+
+def test_references_carry_their_sources_only_where_tokens_are_matched(style: bytes) -> None:
+    matched, plain = Scene(STYLIZE, "propagate", style), Scene(STYLIZE, "knots", style)
+    assert matched.anchors is not None
+    assert plain.anchors is not None
+    assert load(matched.anchors)["0/source"].shape == (2, 12, 8, 12)
+    assert "0/source" not in load(plain.anchors)
+    for scene in (matched, plain):
+        scene.enhancer.close()
