@@ -37,10 +37,14 @@ WHAT_READING_NEEDS = Keep()
 @dataclass(frozen=True)
 class LayerHarvest:
     """One self-attention layer after a replay of R frames: ``k``, ``v`` [R, heads, N, d] after alignment,
-    the pooled statistics of queries and keys before it, and where kept ``inputs``, ``outputs`` [R, L, C]."""
+    the pooled statistics of queries and keys before it, and where kept ``inputs``, ``outputs`` [R, L, C].
+
+    A bounded bank holds fewer tokens (N < L), each speaking for exp(``log_count`` [R, N]) of them; a merged
+    one has R = 1."""
 
     k: Tensor
     v: Tensor
+    log_count: Tensor | None = None
     q_moments: Moments | None = None
     k_moments: Moments | None = None
     inputs: Tensor | None = None
