@@ -18,6 +18,7 @@ from operators.attention.harvest import Harvest, Keep
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.reading import ALONE, Alignment, Reader, Reading
 from operators.attention.session import Record, SharedAttention
+from operators.attention.tokens import BOUNDED, Budgets, Key, TokenChoice
 from operators.errors import OperatorError
 from operators.solvers.base import LatentPrior, State, StepSolver, mirrored_axes
 from operators.style.style_aligned import StyleReference
@@ -36,12 +37,15 @@ class StyleReading:
 
 @dataclass(frozen=True)
 class Stage:
-    """One item of ``enhance`` bound to a model, a picture size and a scene."""
+    """One item of ``enhance`` bound to a model, a picture size and a scene. References keep ``budgets`` of
+    their tokens; ``key`` says what the choice among them is for."""
 
     solver: StepSolver
     prior: LatentPrior
     session: SharedAttention
     style: StyleReading | None = None
+    budgets: Budgets = BOUNDED
+    key: Key = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def run_stage(
 def _step(
     stage: Stage, unit: Unit, state: State, reading: Reading, references: StepReferences
 ) -> State:
-    record = Record(Harvest(), references.keep) if reading.record else None
+    record = references.record() if reading.record else None
     with stage.session.under(reading, record):
         state = stage.solver.step(references.step, state, stage.prior)
     if record is not None:
@@ -120,16 +124,17 @@ class StepReferences:
         """What the style reference left; None without style."""
         if self._stage.style is None:
             return None
-        return self._replay(self._stage.style.reference.trajectory[self.step][None], ALONE)
+        z = self._stage.style.reference.trajectory[self.step][None]
+        return self._replay(z, ALONE, self._choice)
 
     @functools.cached_property
     def anchors(self) -> Harvest | None:
         """What all anchors left together; None where the scene has none yet."""
         if self._trajectories.anchors is None:
             return None
-        return self._replay(
-            self._trajectories.anchors[:, self.step], replace(self.style_reading(), joint=True)
-        )
+        z, budgets = self._trajectories.anchors[:, self.step], self._stage.budgets
+        choice = replace(self._choice, budget=budgets.anchor)
+        return self._replay(z, self.joint_reading(), choice, budgets.merge)
 
     def knot(self, ordinal: int) -> Harvest:
         """What one knot left. Raises OperatorError when its trajectory was not given."""
@@ -137,8 +142,12 @@ class StepReferences:
             if ordinal not in self._trajectories.knots:
                 raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
             z = self._trajectories.knots[ordinal][self.step][None]
-            self._knots[ordinal] = self._replay(z, self.scene_reading())
+            self._knots[ordinal] = self._replay(z, self.scene_reading(), self._choice)
         return self._knots[ordinal]
+
+    def record(self) -> Record:
+        """Where a unit's own call leaves what units after it may read."""
+        return Record(Harvest(), self.keep, self._choice)
 
     def style_reading(self) -> Reading:
         """The rows themselves and the style, aligned to it by statistics of their own."""
@@ -148,6 +157,10 @@ class StepReferences:
         alignment = Alignment(self.style, None, norms=style.norms) if style.align else None
         return Reading((Reader(self.style, bias=style.bias),), alignment)
 
+    def joint_reading(self) -> Reading:
+        """The rows themselves, each other and the style, aligned to it by their pooled statistics."""
+        return replace(self.style_reading(), joint=True, choice=self._choice)
+
     def scene_reading(self) -> Reading:
         """The rows themselves, style and anchors, aligned by the anchors' statistics."""
         reading = self.style_reading()
@@ -156,6 +169,16 @@ class StepReferences:
         alignment = reading.alignment and replace(reading.alignment, content=self.anchors)
         return replace(reading, readers=(*reading.readers, Reader(self.anchors)), alignment=alignment)
 
-    def _replay(self, z: Tensor, reading: Reading) -> Harvest:
+    @property
+    def _choice(self) -> TokenChoice:
+        return TokenChoice(self._stage.budgets.reference, (*self._stage.key, self.step))
+
+    def _replay(self, z: Tensor, reading: Reading, choice: TokenChoice, merge: float = 0.0) -> Harvest:
         stage = self._stage
-        return stage.session.harvest(lambda: stage.prior.predict(z, self.timestep), reading, keep=self.keep)
+        return stage.session.harvest(
+            lambda: stage.prior.predict(z, self.timestep),
+            reading,
+            keep=self.keep,
+            choice=choice,
+            merge=merge,
+        )

@@ -263,13 +263,17 @@ class Enhancer:
                     f"enhance.{number}.restore does not fit pictures of {measured[1]}x{measured[0]}: {error}",
                     code="enhance_refused",
                 ) from error
-            return Stage(solver, prior, self.session)
+            return Stage(solver, prior, self.session, key=self._key)
         spec = item["stylize"]
         method, style = spec["method"], self.styles[number]
         inversion = BoundPrior(self.model, listener=self.session)
         solver = StyleAligned(_timesteps(spec), inversion, style, content, method["statistics"])
         reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
-        return Stage(solver, self._prior(spec), self.session, reading)
+        return Stage(solver, self._prior(spec), self.session, reading, key=self._key)
+
+    @property
+    def _key(self) -> tuple[int, str]:
+        return self.config.seed, "references"
 
     def _prior(self, spec: Mapping[str, Any]) -> BoundPrior:
         return BoundPrior(self.model, spec.get("prompt", ""), spec.get("guidance", 1.0), self.session)

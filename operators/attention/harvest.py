@@ -21,13 +21,14 @@ LayerKey = tuple[str, str]
 @dataclass(frozen=True)
 class Keep:
     """What a harvest keeps besides keys and values: ``moments`` of queries and keys (for AdaIN), ``norms``
-    of the GroupNorm layers, ``inputs`` (the tokens that enter self-attention) and ``outputs`` (those that
-    leave it, projected, before the residual sum)."""
+    of the GroupNorm layers, ``inputs`` (the tokens that enter self-attention), ``outputs`` (those that leave
+    it, projected, before the residual sum) and the ``whole`` bank beside a bounded one."""
 
     moments: bool = True
     norms: bool = True
     inputs: bool = False
     outputs: bool = False
+    whole: bool = False
 
 
 #: Enough for references that are read and aligned to.
@@ -37,14 +38,19 @@ WHAT_READING_NEEDS = Keep()
 @dataclass(frozen=True)
 class LayerHarvest:
     """One self-attention layer after a replay of R frames: ``k``, ``v`` [R, heads, N, d] after alignment,
-    the pooled statistics of queries and keys before it, and where kept ``inputs``, ``outputs`` [R, L, C]."""
+    the pooled statistics of queries and keys before it, and where kept ``inputs``, ``outputs`` [R, L, C].
+
+    A bounded bank holds fewer tokens (N < L), each speaking for exp(``log_count`` [R, N]) of them; a merged
+    one has R = 1. ``whole``, where kept, are keys and values of all tokens of all rows."""
 
     k: Tensor
     v: Tensor
+    log_count: Tensor | None = None
     q_moments: Moments | None = None
     k_moments: Moments | None = None
     inputs: Tensor | None = None
     outputs: Tensor | None = None
+    whole: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)

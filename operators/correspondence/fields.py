@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from operators.attention.tokens import token_grid
 from operators.correspondence.cosine import Matches, nearest
 from operators.correspondence.window import BEST, WINDOW, fewest_cells, window_matches
-from operators.errors import OperatorError
 
 #: Tokens [L, C] of one frame by layer.
 Features = Mapping[str, Tensor]
@@ -37,7 +36,7 @@ def field_between(frame: Features, reference: Features, latent: Grid, match: Mat
     """Match ``frame`` with ``reference`` in each layer; ``latent`` are rows and columns of their latents."""
     layers = {}
     for layer, tokens in frame.items():
-        grid = token_grid(len(tokens), latent)
+        grid = token_grid(*latent, len(tokens))
         layers[layer] = (grid, match(tokens, reference[layer], grid))
     return Field(layers)
 
@@ -50,18 +49,6 @@ def everywhere(queries: Tensor, targets: Tensor, grid: Grid) -> Matches:
 def in_window(queries: Tensor, targets: Tensor, grid: Grid) -> Matches:
     """COVE's window and number of matches, fewer on grids that have not as many cells."""
     return window_matches(queries, targets, grid, best=min(BEST, fewest_cells(grid, WINDOW)))
-
-
-def token_grid(tokens: int, latent: Grid) -> Grid:
-    """Rows and columns of ``tokens`` of a layer that halves latents of ``latent`` cells some times.
-
-    Raises OperatorError when there is no such layer.
-    """
-    factor = math.isqrt(latent[0] * latent[1] // tokens)
-    grid = latent[0] // max(1, factor), latent[1] // max(1, factor)
-    if grid[0] * grid[1] != tokens:
-        raise OperatorError(f"{tokens} tokens are no grid of a latent of {latent[1]}x{latent[0]} cells")
-    return grid
 
 
 def mirror_matches(matches: Matches, grid: Grid, axes: tuple[int, ...]) -> Matches:

@@ -17,6 +17,8 @@ from operators.attention.reading import Reading
 
 #: For policies that carry outputs over.
 WITH_OUTPUTS = Keep(outputs=True)
+#: For policies that read single tokens of references.
+WITH_WHOLE_BANKS = Keep(whole=True)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ class References(Protocol):
         """What the latest unit before at this step left whose reading asked for it, by its first ordinal."""
 
     def style_reading(self) -> Reading:
-        """The rows themselves and the style, aligned to it: what anchors read, jointly."""
+        """The rows themselves and the style, aligned to it."""
+
+    def joint_reading(self) -> Reading:
+        """The rows themselves, each other and the style: what anchors read."""
 
     def scene_reading(self) -> Reading:
         """The rows themselves, style and anchors: what knots read."""

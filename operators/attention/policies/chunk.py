@@ -35,7 +35,7 @@ class ChunkJoint:
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """All rows and the style."""
-        return replace(references.style_reading(), joint=True)
+        return references.joint_reading()
 
 
 @dataclass(frozen=True)

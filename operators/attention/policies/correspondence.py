@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from operators.attention.bias import log_weight
-from operators.attention.harvest import WHAT_READING_NEEDS, Keep
+from operators.attention.harvest import Keep
 from operators.attention.layer_call import LayerCall
-from operators.attention.policies.base import References, Unit
+from operators.attention.policies.base import WITH_WHOLE_BANKS, References, Unit
 from operators.attention.policies.views import Fields, View, knot_views
 from operators.attention.reading import Reading, aligned_heads, as_one
 from operators.correspondence.gathered import gathered_attention
@@ -32,7 +32,7 @@ class Correspondence:
     grid: tuple[int, ...]
     fields: Fields
     anchors: tuple[int, ...]
-    keep: Keep = WHAT_READING_NEEDS
+    keep: Keep = WITH_WHOLE_BANKS
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """All tokens of the frame itself and of the style; matches in anchors and knots."""
@@ -64,7 +64,8 @@ def _attend(reading: Reading, rows: list[list[View]], call: LayerCall) -> Tensor
         layer = reader.harvest.layers[call.key]
         common_k.append(as_one(layer.k, len(rows)))
         common_v.append(as_one(layer.v, len(rows)))
-        bias.append(q.new_full((common_k[-1].shape[2],), reader.bias))
+        speaks_for = q.new_zeros(common_k[-1].shape[2]) if layer.log_count is None else layer.log_count
+        bias.append(speaks_for.flatten().to(q) + reader.bias)
     all_k, all_v, all_bias = torch.cat(common_k, 2), torch.cat(common_v, 2), torch.cat(bias)
     attended = [
         gathered_attention(q[row][None], all_k[row][None], all_v[row][None], all_bias, *_matched(call, views))
@@ -78,8 +79,8 @@ def _matched(call: LayerCall, views: list[View]) -> tuple[Tensor, Tensor, Tensor
     keys, values, bias = [], [], []
     for view in views:
         index = view.matches(call.layer).index
-        layer = view.harvest.layers[call.key]
-        keys.append(taken(layer.k[view.row], index))
-        values.append(taken(layer.v[view.row], index))
+        k, v = view.keys(call)
+        keys.append(taken(k, index))
+        values.append(taken(v, index))
         bias.append(log_weight(torch.tensor([view.weight] * index.shape[1])))
     return torch.cat(keys, 2)[None], torch.cat(values, 2)[None], torch.cat(bias).to(keys[0])[None]

@@ -36,6 +36,13 @@ class View:
         """The frame's matches as the network sees them at this step."""
         return self.field.at(layer, self.mirrored)
 
+    def keys(self, call: LayerCall) -> tuple[Tensor, Tensor]:
+        """Keys and values of all tokens of the reference in this layer, [heads, L, d] each."""
+        whole = self.harvest.layers[call.key].whole
+        if whole is None:
+            raise OperatorError(f"{call.layer}: the references' whole banks were not kept")
+        return whole[0][self.row], whole[1][self.row]
+
     def output(self, call: LayerCall) -> Tensor:
         """What the reference's own self-attention put out in this layer, [L, C]."""
         outputs = self.harvest.layers[call.key].outputs

@@ -10,10 +10,8 @@ from operators.correspondence.fields import (
     field_between,
     in_window,
     mirror_matches,
-    token_grid,
 )
 from operators.correspondence.window import window_matches
-from operators.errors import OperatorError
 
 
 def tokens(rows: int, columns: int, seed: int) -> torch.Tensor:
@@ -32,22 +30,6 @@ def test_matches_of_mirror_images_are_the_mirrored_matches(axes: tuple[int, ...]
     mirrored = mirror_matches(window_matches(a, b, grid, window=3, best=2), grid, axes)
     assert torch.equal(mirrored.index, direct.index)
     torch.testing.assert_close(mirrored.similarity, direct.similarity)
-
-
-@pytest.mark.parametrize(
-    ("count", "latent", "grid"),
-    [(64, (8, 8), (8, 8)), (24, (8, 12), (4, 6)), (6, (8, 12), (2, 3)), (2, (16, 32), (1, 2))],
-)
-def test_grids_follow_from_the_number_of_tokens(
-    count: int, latent: tuple[int, int], grid: tuple[int, int]
-) -> None:
-    assert token_grid(count, latent) == grid
-
-
-@pytest.mark.parametrize("count", [23, 96, 400])
-def test_other_numbers_of_tokens_are_refused(count: int) -> None:
-    with pytest.raises(OperatorError, match="no grid"):
-        token_grid(count, (8, 11))
 
 
 def test_each_layer_is_matched_on_its_own_grid() -> None:
