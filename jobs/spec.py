@@ -81,9 +81,11 @@ class StorageSpec(Section):
 
 
 class NoiseSpec(Section):
-    """``rho`` in [0, 1]: the share of a frame's noise that its scene has in common."""
+    """``rho`` in [0, 1]: the share of a frame's noise that its scene has in common. ``warp``: the rest moves
+    with the picture from knot to knot."""
 
     rho: Annotated[float, Field(ge=0.0, le=1.0)] = ConsistencySettings.rho
+    warp: bool = ConsistencySettings.warp_noise
 
 
 class ConsistencySpec(Section):
@@ -105,6 +107,16 @@ class ConsistencySpec(Section):
             hint = suggestion(sharing, _SHARING)
             raise problem(f"expected one of {', '.join(_SHARING)}, found {sharing!r}{hint}")
         return sharing
+
+    @model_validator(mode="after")
+    def _warped_noise_has_knots(self) -> Self:
+        if self.noise.warp and not self.sharing.startswith("knots"):
+            raise problem(
+                f"noise is warped from knot to knot, and sharing {self.sharing} has none; use knots or "
+                "knots_hard, or warp: false",
+                "noise.warp",
+            )
+        return self
 
 
 class EncodeSpec(Section):
@@ -318,6 +330,7 @@ class JobSpec(Section):
                 knot_every=c.knot_every,
                 knots_per_chunk=c.knots_per_chunk,
                 rho=c.noise.rho,
+                warp_noise=c.noise.warp,
                 frames_per_batch=c.frames_per_batch,
             ),
             encode=EncodeSettings(**self.encode.model_dump()),

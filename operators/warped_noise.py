@@ -13,6 +13,7 @@ cells that nothing reaches (uncovered, or left over where the picture expands) a
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,6 +30,14 @@ FLOW_PIXELS_PER_CELL = 4
 _NOWHERE = -1
 
 
+@dataclass(frozen=True)
+class Moved:
+    """Between which knots (absolute ordinals) a frame lies, and its motion to both at latent resolution."""
+
+    knots: tuple[int, int]
+    ends: ToEnds
+
+
 def warped_frame_noise(
     shape: Shape,
     *,
@@ -38,30 +47,28 @@ def warped_frame_noise(
     frame: int,
     purpose: str,
     rho: float,
-    knots: tuple[int, int],
-    motion: ToEnds,
+    moved: Moved,
 ) -> Tensor:
-    """Initial noise of a frame strictly between the ``knots`` (absolute ordinals): float32 CPU, ``shape``
-    [C, h, w].
+    """Initial noise of a frame strictly between two knots: float32 CPU, ``shape`` [C, h, w].
 
     As `operators.noise.frame_noise`, but the frame's own part is, per cell,
     ``cos(a) e_L[i] + sin(a) e_R[j]`` with the knots' own parts e_L, e_R, ``a = u pi / 2`` and u the position
-    between them: hat weights by angle, so that consecutive frames correlate equally everywhere. ``motion``
-    is that of the frame at [h, w] cells. Where only one knot is found it has the whole weight, where none
-    is, the frame's own keyed noise has it. Raises ValueError for a frame that is not between the knots.
+    between them: hat weights by angle, so that consecutive frames correlate equally everywhere. Where only
+    one knot is found it has the whole weight, where none is, the frame's own keyed noise has it. Raises
+    ValueError for a frame that is not between the knots.
 
     White because weights squared sum to one in every cell, no sample enters two cells (`gathered_cells`), and
     the parts are independent; so no two cells of a frame are correlated.
     """
     where = {"seed": seed, "source_digest": source_digest, "purpose": purpose}
-    left, right = knots
+    left, right = moved.knots
     if not left < frame < right:
         raise ValueError(f"frame {frame} does not lie between the knots {left} and {right}")
     angle = 0.5 * math.pi * (frame - left) / (right - left)
     own = own_noise(shape, frame=frame, **where)
     parts = [
-        (math.cos(angle), left, gathered_cells(motion.left)),
-        (math.sin(angle), right, gathered_cells(motion.right)),
+        (math.cos(angle), left, gathered_cells(moved.ends.left)),
+        (math.sin(angle), right, gathered_cells(moved.ends.right)),
     ]
     total, power = torch.zeros(shape), torch.zeros(shape[1:])
     for weight, knot, cells in parts:
@@ -70,8 +77,8 @@ def warped_frame_noise(
         samples = own_noise(shape, frame=knot, **where).flatten(1)[:, index.clamp_min(0)]
         total += weight * found * samples
         power += weight**2 * found
-    moved = torch.where(power > 0, total / power.clamp_min(1e-12).sqrt(), own)
-    return mixed_noise(moved, scene=scene, rho=rho, **where)
+    gathered = torch.where(power > 0, total / power.clamp_min(1e-12).sqrt(), own)
+    return mixed_noise(gathered, scene=scene, rho=rho, **where)
 
 
 def gathered_cells(motion: Motion) -> NDArray[np.int64]:

@@ -7,6 +7,9 @@ one model on one device for its whole life.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +21,7 @@ from operators.attention.hat import Bracket, bracket
 from operators.attention.sharing import install
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import ModelError, OperatorError
+from operators.flow.interval import motions_to_ends, small_grey
 from operators.models import BoundPrior, LatentModel
 from operators.noise import frame_noise
 from operators.pictures import pad_edges, padded_side, to_pictures, to_tensor
@@ -26,6 +30,7 @@ from operators.solvers.ddim import leading_timesteps
 from operators.solvers.registry import build_solver
 from operators.style.style_aligned import StyleAligned, StyleReference, style_reference
 from operators.style.transport import LatentStatistics, latent_statistics
+from operators.warped_noise import FLOW_PIXELS_PER_CELL, Moved, warped_frame_noise
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import SourceError, SpecError
 
@@ -39,7 +44,8 @@ class Enhancer:
     """Runs the ``enhance`` list on style pictures, anchors, knots and chunks.
 
     References travel as safetensors bytes: per stage s ``s/z`` (float32 trajectories [R, S, C, h, w]), for
-    stylization of anchors ``s/mean`` and ``s/covariance``, and ``pictures`` (final, quantised).
+    stylization of anchors ``s/mean`` and ``s/covariance``, and ``pictures`` (final, quantised). With
+    ``warp_noise`` also ``source`` (uint8 [R, h, w]), small enough to find motion in.
     """
 
     def __init__(self, config: EnhancerConfig, styles: Mapping[int, bytes] | None = None) -> None:
@@ -113,8 +119,9 @@ class Enhancer:
         current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
         brackets = [self._brackets(batch, grid, known) for batch in batches]
         for number in range(len(self.config.enhance) if batches else 0):
+            moved = self._moved(number, task, frames, grid, known)
             units = [
-                Unit(y, self._noise(task, number, batch, y), bracketed)
+                Unit(y, self._noise(task, number, batch, y, moved), bracketed)
                 for batch, y, bracketed in zip(batches, current, brackets, strict=True)
             ]
             trajectories = {ordinal: blob[f"{number}/z"][0] for ordinal, blob in known.items()}
@@ -140,6 +147,8 @@ class Enhancer:
             left[f"{number}/z"] = finished.trajectory.cpu().numpy()
             y = finished.pictures.clamp(-1, 1)
         left["pictures"] = to_pictures(y, frames.dtype)
+        if self.config.consistency.warp_noise:
+            left["source"] = self._flow_pictures(frames)
         return save({name: np.ascontiguousarray(array) for name, array in left.items()})
 
     def _run(
@@ -228,24 +237,72 @@ class Enhancer:
         return {"mask": np.pad(mask, edges, constant_values=255)}
 
     def _noise(
-        self, task: FrameTask, number: int, ordinals: Sequence[int], y: torch.Tensor
+        self,
+        task: FrameTask,
+        number: int,
+        ordinals: Sequence[int],
+        y: torch.Tensor,
+        moved: Mapping[int, Moved] = types.MappingProxyType({}),
     ) -> torch.Tensor:
-        scale, factor = self._scale(number), self.model.vae_factor
-        multiple = self.model.pixel_multiple
-        sides = [padded_side(side, scale, multiple) * scale // factor for side in y.shape[2:]]
-        rows = [
-            frame_noise(
-                (self.model.latent_channels, *sides),
-                seed=self.config.seed,
-                source_digest=task.source_digest,
-                scene=task.scene,
-                frame=ordinal,
-                purpose=f"stage {number} start",
-                rho=self.config.consistency.rho,
-            )
-            for ordinal in ordinals
-        ]
+        """Initial noise [B, C, h, w] of ``ordinals``; those in ``moved`` carry the noise of their knots."""
+        shape = (self.model.latent_channels, *self._cells(number, y.shape[2:])[1])
+        rows = []
+        for ordinal in ordinals:
+            key: dict[str, Any] = {
+                "seed": self.config.seed,
+                "source_digest": task.source_digest,
+                "scene": task.scene,
+                "frame": ordinal,
+                "purpose": f"stage {number} start",
+                "rho": self.config.consistency.rho,
+            }
+            if ordinal in moved:
+                rows.append(warped_frame_noise(shape, moved=moved[ordinal], **key))
+            else:
+                rows.append(frame_noise(shape, **key))
         return torch.stack(rows).to(self.config.device)
+
+    def _cells(self, number: int, sides: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Padded sides of stage ``number``'s input of ``sides`` pixels, and the sides of its latent."""
+        scale = self._scale(number)
+        padded = [padded_side(side, scale, self.model.pixel_multiple) for side in sides]
+        return padded, [side * scale // self.model.vae_factor for side in padded]
+
+    def _flow_pictures(self, frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """What motion is measured on: uint8 [B, h, w], a few pixels per latent cell of the first stage."""
+        shrink = min(1.0, FLOW_PIXELS_PER_CELL * self._scale(0) / self.model.vae_factor)
+        return np.stack([small_grey(frame, shrink) for frame in frames])
+
+    def _moved(
+        self,
+        number: int,
+        task: FrameTask,
+        frames: np.ndarray[Any, Any],
+        grid: Sequence[int],
+        known: Mapping[int, Arrays],
+    ) -> dict[int, Moved]:
+        """Where the cells of stage ``number`` come from, for the frames between knots (``warp_noise``).
+
+        The pictures of both knots come with their references: the right one may lie in the next chunk."""
+        if not self.config.consistency.warp_noise:
+            return {}
+        grown = math.prod(self._scale(before) for before in range(number))
+        sides = [side * grown for side in frames.shape[1:3]]
+        padded, cells = self._cells(number, sides)
+        found: dict[int, Moved] = {}
+        for knots in itertools.pairwise(grid):
+            at = [i for i, ordinal in enumerate(task.ordinals) if knots[0] < ordinal < knots[1]]
+            if not at:
+                continue
+            first, last = (known[knot]["source"][0] for knot in knots)
+            pictures = [first, *self._flow_pictures(frames[at]), last]
+            for i, ends_of in zip(at, motions_to_ends(pictures), strict=True):
+                covered = [
+                    round(pixels * whole / own)
+                    for pixels, whole, own in zip(pictures[0].shape, padded, sides, strict=True)
+                ]
+                found[task.ordinals[i]] = Moved(knots, ends_of.at_cells(*cells, (covered[0], covered[1])))
+        return found
 
     def _brackets(
         self, batch: Sequence[int], grid: Sequence[int], known: Mapping[int, Any]
@@ -285,7 +342,7 @@ def _batches(open_frames: Sequence[int], grid: Sequence[int], size: int) -> list
 
 def _split_anchors(scene: Arrays) -> dict[int, Arrays]:
     """Each anchor as a reference of its own, as knots are stored."""
-    per_anchor = [name for name in scene if name == "pictures" or name.endswith("/z")]
+    per_anchor = [name for name in scene if name in ("pictures", "source") or name.endswith("/z")]
     return {
         int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
         for at, ordinal in enumerate(scene["ordinals"])

@@ -32,6 +32,7 @@ class StorageSettings:
 class ConsistencySettings:
     """How frames share attention. Times are frame counts on the absolute grid of a scene.
 
+    ``warp_noise``: the noise of frames between knots moves with the source's picture (sharing by knots only).
     ``frames_per_batch`` is the fixed batch shape of the network; it changes bits.
     """
 
@@ -40,6 +41,7 @@ class ConsistencySettings:
     knot_every: int = 16
     knots_per_chunk: int = 8
     rho: float = 0.8
+    warp_noise: bool = False
     frames_per_batch: int = 1
 
 

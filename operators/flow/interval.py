@@ -6,8 +6,20 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from operators.flow.dis import Picture
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.flow.cells import at_cells
+from operators.flow.dis import Picture, grey
 from operators.flow.motion import Motion, chain, motion_both_ways
+
+
+def small_grey(picture: Picture, shrink: float) -> NDArray[np.uint8]:
+    """Luma uint8 of an RGB picture [H, W, 3] (uint8 or uint16), sides times ``shrink`` in (0, 1], rounded:
+    what motion is measured on where less than pixels is asked."""
+    sides = [max(1, round(side * shrink)) for side in picture.shape[:2]]
+    return cv2.resize(grey(picture), sides[::-1], interpolation=cv2.INTER_AREA)
 
 
 @dataclass(frozen=True)
@@ -16,6 +28,12 @@ class ToEnds:
 
     left: Motion
     right: Motion
+
+    def at_cells(self, height: int, width: int, covered: tuple[int, int]) -> ToEnds:
+        """Both motions at latent resolution; see `operators.flow.cells.at_cells`."""
+        return ToEnds(
+            *(at_cells(motion, height, width, covered=covered) for motion in (self.left, self.right))
+        )
 
 
 def motions_to_ends(pictures: Sequence[Picture]) -> list[ToEnds]:

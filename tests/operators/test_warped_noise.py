@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from operators.flow.cells import at_cells
 from operators.flow.interval import ToEnds, motions_to_ends
 from operators.flow.motion import Motion
 from operators.flow.warp import inside
 from operators.noise import frame_noise
-from operators.warped_noise import gathered_cells, warped_frame_noise
+from operators.warped_noise import Moved, gathered_cells, warped_frame_noise
 from tests.support.moving_pictures import codes, pan
 
 SHAPE = (4, 48, 64)
 KNOTS = (16, 32)
 
 
-def moved(x: float, y: float) -> Motion:
+def uniform(x: float, y: float) -> Motion:
     flow = np.full((*SHAPE[1:], 2), (x, y), np.float32)
     return Motion(flow, inside(flow))
 
@@ -29,12 +28,13 @@ def moved(x: float, y: float) -> Motion:
 def panning(frame: int, x: float = 1.0, y: float = 0.0) -> ToEnds:
     """Motion of a frame of a pan by (x, y) cells per frame."""
     left, right = frame - KNOTS[0], KNOTS[1] - frame
-    return ToEnds(moved(-x * left, -y * left), moved(x * right, y * right))
+    return ToEnds(uniform(-x * left, -y * left), uniform(x * right, y * right))
 
 
 def warped(frame: int, motion: ToEnds, *, rho: float = 0.0, seed: int = 7, **changes: Any) -> torch.Tensor:
     key = {"source_digest": "s", "scene": 0, "purpose": "start", "knots": KNOTS, **changes}
-    return warped_frame_noise(SHAPE, seed=seed, frame=frame, rho=rho, motion=motion, **key)
+    moved = Moved(key.pop("knots"), motion)
+    return warped_frame_noise(SHAPE, seed=seed, frame=frame, rho=rho, moved=moved, **key)
 
 
 def plain(frame: int, *, rho: float = 0.0, seed: int = 7) -> torch.Tensor:
@@ -57,7 +57,7 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("step", [(0.0, 0.0), (1.0, 0.0), (0.5, 0.5), (-1.3, 0.7)])
 def test_a_uniform_motion_gathers_every_cell_that_stays_inside_once(step: tuple[float, float]) -> None:
-    cells = gathered_cells(moved(*step))
+    cells = gathered_cells(uniform(*step))
     taken = cells[cells >= 0]
     assert len(np.unique(taken)) == len(taken)
     rows, columns = np.divmod(cells, SHAPE[2])
@@ -101,7 +101,7 @@ def test_noise_follows_the_motion_from_knot_to_knot() -> None:
 
 
 def test_consecutive_frames_correlate_equally_along_the_motion_and_knots_are_no_exception() -> None:
-    still = ToEnds(moved(0, 0), moved(0, 0))
+    still = ToEnds(uniform(0, 0), uniform(0, 0))
     noises = [plain(16), *(warped(frame, still) for frame in range(17, 32)), plain(32)]
     found = [correlation(a, b) for a, b in itertools.pairwise(noises)]
     assert found == pytest.approx([np.cos(np.pi / 32)] * 16, abs=0.03)
@@ -111,7 +111,7 @@ def test_consecutive_frames_correlate_equally_along_the_motion_and_knots_are_no_
 
 @pytest.mark.parametrize("motion", ["pan", "fraction", "zoom", "hidden"])
 def test_the_noise_of_a_frame_is_white_whatever_the_motion(motion: str) -> None:
-    hidden = Motion(moved(0, 0).flow, np.zeros(SHAPE[1:], bool))
+    hidden = Motion(uniform(0, 0).flow, np.zeros(SHAPE[1:], bool))
     ends = {
         "pan": panning(22),
         "fraction": panning(22, 0.37, -0.21),
@@ -136,7 +136,7 @@ def test_the_noise_of_a_frame_is_white_whatever_the_motion(motion: str) -> None:
 
 
 def test_a_cell_that_one_knot_does_not_show_has_full_variance_too() -> None:
-    motion = ToEnds(moved(-40, 0), moved(0, 0))
+    motion = ToEnds(uniform(-40, 0), uniform(0, 0))
     noise = torch.stack([warped(24, motion, seed=seed) for seed in range(16)])
     lone, both = noise[..., :40], noise[..., 40:]
     assert float(lone.var()) == pytest.approx(1, abs=0.03)
@@ -145,7 +145,7 @@ def test_a_cell_that_one_knot_does_not_show_has_full_variance_too() -> None:
 
 
 def test_what_no_knot_shows_is_the_frames_own_noise() -> None:
-    hidden = Motion(moved(0, 0).flow, np.zeros(SHAPE[1:], bool))
+    hidden = Motion(uniform(0, 0).flow, np.zeros(SHAPE[1:], bool))
     assert torch.equal(warped(24, ToEnds(hidden, hidden), rho=0.5), plain(24, rho=0.5))
 
 
@@ -175,14 +175,12 @@ def test_noise_sticks_to_a_real_pan_better_than_to_the_screen() -> None:
     shape = (4, 24, 32)
     frames = [codes(frame) for frame in pan(9, (2.0, 0.0), 96, 128)]
     ends = motions_to_ends(frames)
-    key = {"seed": 1, "source_digest": "s", "scene": 0, "purpose": "start", "rho": 0.0, "knots": (0, 8)}
+    key = {"seed": 1, "source_digest": "s", "scene": 0, "purpose": "start", "rho": 0.0}
     early, late = (
         warped_frame_noise(
             shape,
             frame=frame,
-            motion=ToEnds(
-                at_cells(ends[frame - 1].left, *shape[1:]), at_cells(ends[frame - 1].right, *shape[1:])
-            ),
+            moved=Moved((0, 8), ends[frame - 1].at_cells(*shape[1:], (96, 128))),
             **key,
         )
         for frame in (2, 6)
