@@ -80,9 +80,11 @@ class StorageSpec(Section):
 
 
 class NoiseSpec(Section):
-    """``rho`` in [0, 1]: the share of a frame's noise that its scene has in common."""
+    """``rho`` in [0, 1]: the share of a frame's noise that its scene has in common. ``warp``: the rest moves
+    with the picture from knot to knot."""
 
     rho: Annotated[float, Field(ge=0.0, le=1.0)] = ConsistencySettings.rho
+    warp: bool = ConsistencySettings.warp_noise
 
 
 class ConsistencySpec(Section):
@@ -118,6 +120,16 @@ class ConsistencySpec(Section):
             raise problem(
                 "sparse_causal goes frame by frame, since each reads the one before it; set it to 1",
                 "frames_per_batch",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warped_noise_has_knots(self) -> Self:
+        if self.noise.warp and self.sharing not in FUSIBLE:
+            raise problem(
+                f"noise is warped from knot to knot, and sharing {self.sharing} has none; use one of "
+                f"{', '.join(FUSIBLE)}, or warp: false",
+                "noise.warp",
             )
         return self
 
@@ -333,6 +345,7 @@ class JobSpec(Section):
                 knot_every=c.knot_every,
                 knots_per_chunk=c.knots_per_chunk,
                 rho=c.noise.rho,
+                warp_noise=c.noise.warp,
                 frames_per_batch=c.frames_per_batch,
                 merge=c.merge,
                 fusion=c.fusion,

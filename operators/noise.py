@@ -32,6 +32,18 @@ def frame_noise(
     ``rho`` in [0, 1] is the correlation between any two frames of a scene: 1 sticks texture to the
     screen, 0 flickers. ``frame`` is the absolute ordinal in the source.
     """
-    shared = keyed_normal(shape, seed, source_digest, "scene", scene, purpose)
-    own = keyed_normal(shape, seed, source_digest, "frame", frame, purpose)
+    own = own_noise(shape, seed=seed, source_digest=source_digest, frame=frame, purpose=purpose)
+    return mixed_noise(own, seed=seed, source_digest=source_digest, scene=scene, purpose=purpose, rho=rho)
+
+
+def own_noise(shape: Shape, *, seed: int, source_digest: str, frame: int, purpose: str) -> Tensor:
+    """The part of a frame's noise that no other frame has, N(0, I)."""
+    return keyed_normal(shape, seed, source_digest, "frame", frame, purpose)
+
+
+def mixed_noise(
+    own: Tensor, *, seed: int, source_digest: str, scene: int, purpose: str, rho: float
+) -> Tensor:
+    """``sqrt(rho) e_scene + sqrt(1-rho) own``: N(0, I) where ``own`` is."""
+    shared = keyed_normal(tuple(own.shape), seed, source_digest, "scene", scene, purpose)
     return math.sqrt(rho) * shared + math.sqrt(1.0 - rho) * own

@@ -9,6 +9,9 @@ from __future__ import annotations
 import bisect
 import contextlib
 import dataclasses
+import itertools
+import math
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +27,7 @@ from operators.correspondence.chunk_fields import chunk_fields
 from operators.correspondence.fields import Field
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import ModelError, OperatorError
+from operators.flow.interval import motions_to_ends, small_grey
 from operators.models import BoundPrior, LatentModel
 from operators.noise import frame_noise
 from operators.pictures import pad_edges, padded_side, to_pictures, to_tensor
@@ -32,10 +36,11 @@ from operators.solvers.ddim import leading_timesteps
 from operators.solvers.registry import build_solver
 from operators.style.style_aligned import StyleAligned, StyleReference, style_reference
 from operators.style.transport import LatentStatistics, latent_statistics
+from operators.warped_noise import FLOW_PIXELS_PER_CELL, Moved, warped_frame_noise
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import SourceError, SpecError
 from pipeline.settings import ConsistencySettings
-from pipeline.sharing_policies import facts_of, needs_features
+from pipeline.sharing_policies import facts_of, needs_features, needs_motion
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -48,7 +53,8 @@ class Enhancer:
 
     References travel as safetensors bytes: per stage s ``s/z`` (float32 trajectories [R, S, C, h, w]), for
     stylization of anchors ``s/mean`` and ``s/covariance``, where tokens are matched ``s/source`` (float32
-    clean latents of the sources [R, C, h, w]), and ``pictures`` (final, quantised).
+    clean latents of the sources [R, C, h, w]), and ``pictures`` (final, quantised). With ``warp_noise`` or
+    ``fusion`` also ``source`` (uint8 [R, h, w]), small enough to find motion in.
     """
 
     def __init__(self, config: EnhancerConfig, styles: Mapping[int, bytes] | None = None) -> None:
@@ -131,14 +137,16 @@ class Enhancer:
         anchored = () if scene is None else tuple(int(ordinal) for ordinal in scene["ordinals"])
         current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
         for number in range(len(self.config.enhance) if batches else 0):
+            moved = self._moved(number, task, frames, grid, known)
             units = [
-                self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)
+                self._unit(task, number, batch, y, moved)
+                for batch, y in zip(batches, current, strict=True)
             ]
             trajectories = Trajectories(
                 self._anchor_trajectories(scene, number),
                 {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in known.items()},
             )
-            fields = self._fields(number, units, grid, {**at_anchors, **known})
+            fields = self._fields(number, units, grid, {**at_anchors, **known}, anchored)
             around = Surroundings(task.ordinals[0], tuple(grid), anchored, fields)
             policy = build_policy(how.sharing, around, merge=how.merge)
             finished = self._run(number, units, policy, trajectories, _statistics_of(scene, number))
@@ -178,8 +186,10 @@ class Enhancer:
             for arrays, done in zip(left, finished, strict=True):
                 arrays[f"{number}/z"] = done.trajectory.cpu().numpy()
             current = [done.pictures.clamp(-1, 1) for done in finished]
-        for arrays, y in zip(left, current, strict=True):
+        for arrays, batch, y in zip(left, batches, current, strict=True):
             arrays["pictures"] = to_pictures(y, frames.dtype)
+            if needs_motion(self.config.consistency):
+                arrays["source"] = self._flow_pictures(frames[[offsets[o] for o in batch]])
         return [
             save({name: np.ascontiguousarray(array) for name, array in arrays.items()}) for arrays in left
         ]
@@ -195,7 +205,12 @@ class Enhancer:
             return torch.cat([self.model.encode(row.clamp(-1, 1)) for row in enlarged])
 
     def _fields(
-        self, number: int, units: Sequence[Unit], grid: Sequence[int], known: Mapping[int, Arrays]
+        self,
+        number: int,
+        units: Sequence[Unit],
+        grid: Sequence[int],
+        known: Mapping[int, Arrays],
+        anchors: Sequence[int],
     ) -> dict[tuple[int, int], Field]:
         """Matches of the frames of ``units`` in their knots and, where those are matched too, in anchors."""
         how = self.config.consistency
@@ -207,19 +222,20 @@ class Enhancer:
             for ordinal, z0 in zip(unit.ordinals, self._sources(number, unit.y), strict=True)
         }
         references = {ordinal: self._tensor(blob[f"{number}/source"]) for ordinal, blob in known.items()}
-        pairs = [
-            (frame, reference)
-            for frame in frames
-            for reference in references
-            if reference in _around(frame, grid) or facts_of(how).anchors_matched
-        ]
+        everybodys = set(anchors) if facts_of(how).anchors_matched else set()
+        pairs = [(frame, other) for frame in frames for other in sorted(_around(frame, grid) | everybodys)]
         prior = BoundPrior(self.model, listener=self.session)
         return chunk_fields(frames, references, pairs, self.session, prior, matcher(how.sharing))
 
     def _unit(
-        self, task: FrameTask, number: int, ordinals: Sequence[int], y: torch.Tensor
+        self,
+        task: FrameTask,
+        number: int,
+        ordinals: Sequence[int],
+        y: torch.Tensor,
+        moved: Mapping[int, Moved] = types.MappingProxyType({}),
     ) -> Unit:
-        return Unit(y, self._noise(task, number, ordinals, y), tuple(ordinals))
+        return Unit(y, self._noise(task, number, ordinals, y, moved), tuple(ordinals))
 
     def _anchor_trajectories(self, scene: Arrays | None, number: int) -> torch.Tensor | None:
         return None if scene is None else self._tensor(scene[f"{number}/z"])
@@ -306,24 +322,72 @@ class Enhancer:
         return {"mask": np.pad(mask, edges, constant_values=255)}
 
     def _noise(
-        self, task: FrameTask, number: int, ordinals: Sequence[int], y: torch.Tensor
+        self,
+        task: FrameTask,
+        number: int,
+        ordinals: Sequence[int],
+        y: torch.Tensor,
+        moved: Mapping[int, Moved],
     ) -> torch.Tensor:
-        scale, factor = self._scale(number), self.model.vae_factor
-        multiple = self.model.pixel_multiple
-        sides = [padded_side(side, scale, multiple) * scale // factor for side in y.shape[2:]]
-        rows = [
-            frame_noise(
-                (self.model.latent_channels, *sides),
-                seed=self.config.seed,
-                source_digest=task.source_digest,
-                scene=task.scene,
-                frame=ordinal,
-                purpose=f"stage {number} start",
-                rho=self.config.consistency.rho,
-            )
-            for ordinal in ordinals
-        ]
+        """Initial noise [B, C, h, w] of ``ordinals``; those in ``moved`` carry the noise of their knots."""
+        shape = (self.model.latent_channels, *self._cells(number, y.shape[2:])[1])
+        rows = []
+        for ordinal in ordinals:
+            key: dict[str, Any] = {
+                "seed": self.config.seed,
+                "source_digest": task.source_digest,
+                "scene": task.scene,
+                "frame": ordinal,
+                "purpose": f"stage {number} start",
+                "rho": self.config.consistency.rho,
+            }
+            if self.config.consistency.warp_noise and ordinal in moved:
+                rows.append(warped_frame_noise(shape, moved=moved[ordinal], **key))
+            else:
+                rows.append(frame_noise(shape, **key))
         return torch.stack(rows).to(self.config.device)
+
+    def _cells(self, number: int, sides: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Padded sides of stage ``number``'s input of ``sides`` pixels, and the sides of its latent."""
+        scale = self._scale(number)
+        padded = [padded_side(side, scale, self.model.pixel_multiple) for side in sides]
+        return padded, [side * scale // self.model.vae_factor for side in padded]
+
+    def _flow_pictures(self, frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """What motion is measured on: uint8 [B, h, w], a few pixels per latent cell of the first stage."""
+        shrink = min(1.0, FLOW_PIXELS_PER_CELL * self._scale(0) / self.model.vae_factor)
+        return np.stack([small_grey(frame, shrink) for frame in frames])
+
+    def _moved(
+        self,
+        number: int,
+        task: FrameTask,
+        frames: np.ndarray[Any, Any],
+        grid: Sequence[int],
+        known: Mapping[int, Arrays],
+    ) -> dict[int, Moved]:
+        """Where the cells of stage ``number`` come from, for the frames between knots.
+
+        The pictures of both knots come with their references: the right one may lie in the next chunk."""
+        if not needs_motion(self.config.consistency):
+            return {}
+        grown = math.prod(self._scale(before) for before in range(number))
+        sides = [side * grown for side in frames.shape[1:3]]
+        padded, cells = self._cells(number, sides)
+        found: dict[int, Moved] = {}
+        for knots in itertools.pairwise(grid):
+            at = [i for i, ordinal in enumerate(task.ordinals) if knots[0] < ordinal < knots[1]]
+            if not at:
+                continue
+            first, last = (known[knot]["source"][0] for knot in knots)
+            pictures = [first, *self._flow_pictures(frames[at]), last]
+            for i, ends_of in zip(at, motions_to_ends(pictures), strict=True):
+                covered = [
+                    round(pixels * whole / own)
+                    for pixels, whole, own in zip(pictures[0].shape, padded, sides, strict=True)
+                ]
+                found[task.ordinals[i]] = Moved(knots, ends_of.at_cells(*cells, (covered[0], covered[1])))
+        return found
 
     def _style_picture(self, picture: np.ndarray[Any, Any]) -> torch.Tensor:
         x = to_tensor(picture[None], self.config.device)
@@ -372,7 +436,9 @@ def _batches(open_frames: Sequence[int], grid: Sequence[int], size: int) -> list
 
 def _split_anchors(scene: Arrays) -> dict[int, Arrays]:
     """Each anchor as a reference of its own, as knots are stored."""
-    per_anchor = [name for name in scene if name == "pictures" or name.endswith(("/z", "/source"))]
+    per_anchor = [
+        name for name in scene if name in ("pictures", "source") or name.endswith(("/z", "/source"))
+    ]
     return {
         int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
         for at, ordinal in enumerate(scene["ordinals"])

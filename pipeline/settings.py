@@ -35,6 +35,7 @@ class StorageSettings:
 class ConsistencySettings:
     """How frames share attention. Times are frame counts on the absolute grid of a scene.
 
+    ``warp_noise``: the noise of frames between knots moves with the source's picture (policies with knots).
     ``frames_per_batch`` is the fixed batch shape of the network; it changes bits. ``merge`` is the share of
     a frame's tokens that are merged into those of its knots, ``fusion`` the strength with which its estimates
     are pulled towards those of its knots along the motion; 0 turns either off.
@@ -45,6 +46,7 @@ class ConsistencySettings:
     knot_every: int = 16
     knots_per_chunk: int = 8
     rho: float = 0.8
+    warp_noise: bool = False
     frames_per_batch: int = 1
     merge: float = 0.0
     fusion: float = 0.0

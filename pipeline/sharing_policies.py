@@ -66,6 +66,11 @@ def needs_features(consistency: ConsistencySettings) -> bool:
     return facts_of(consistency).knots_matched or consistency.merge > 0.0
 
 
+def needs_motion(consistency: ConsistencySettings) -> bool:
+    """Whether references carry small pictures of their sources, in which motion is found."""
+    return consistency.warp_noise or consistency.fusion > 0.0
+
+
 def sharing_warnings(consistency: ConsistencySettings) -> tuple[str, ...]:
     """What a user should know before running: one sentence for policies that depend on the chunking."""
     why = facts_of(consistency).depends_on_chunking

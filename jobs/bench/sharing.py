@@ -221,21 +221,28 @@ class _Sharer:
 
 
 def _measure(name: str, source: Frames, videos: dict[str, Frames]) -> list[dict[str, Any]]:
-    from operators.metrics.temporal import boundary_index, motions, warp_errors
+    from operators.flow.motion import motions
+    from operators.metrics.boundary import boundary_index, pairs_across
+    from operators.metrics.warp_error import warp_error
 
-    along = motions(source)
-    own = warp_errors(source, along)
-    borders = set(range(INTERVAL, len(source), INTERVAL))
+    along = list(motions(source))
+
+    def warp_errors(video: Frames) -> NDArray[np.float64]:
+        pairs = zip(video[:-1], video[1:], along, strict=True)
+        return np.array([warp_error(here, there, motion) for here, there, motion in pairs])
+
+    own = warp_errors(source)
+    borders = pairs_across(range(0, len(source), INTERVAL), len(source))
     rows = []
     for policy, video in {"source": source, **videos}.items():
-        errors = warp_errors(video, along)
+        errors = warp_errors(video)
         rows.append(
             {
                 "clip": name,
                 "policy": policy,
                 "warp_error_x1e3": round(float(errors.mean()) * 1e3, 3),
                 "excess_x1e3": round(float((errors - own).mean()) * 1e3, 3),
-                "boundary_index": round(boundary_index(errors, borders), 3),
+                "boundary_index": round(boundary_index(errors.tolist(), borders), 3),
                 "psnr_to_source_db": round(_psnr(video, source), 2),
                 "codes_from_independent": round(_codes(video, videos["independent"]), 2),
             }

@@ -1,1 +1,1 @@
-"""Image fidelity metrics."""
+"""Fidelity, temporal consistency, style distance: no weights but the model's own, no downloads."""

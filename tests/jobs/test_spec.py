@@ -198,6 +198,11 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
         ({"consistency": {"knots_per_chunk": 0}}, "consistency.knots_per_chunk", "at least 1"),
         ({"consistency": {"noise": {"rho": 1.5}}}, "consistency.noise.rho", "at most 1"),
         ({"consistency": {"noise": 0.8}}, "consistency.noise", "a mapping"),
+        (
+            {"consistency": {"sharing": "anchors", "noise": {"warp": True}}},
+            "consistency.noise.warp",
+            "use knots",
+        ),
         ({"encode": {"codec": "x264"}}, "encode.codec", "did you mean 'libx264'"),
         ({"encode": {"container": "webm"}}, "encode.container", "webm cannot carry libx264"),
         ({"encode": {"codec": "ffv1", "container": "mp4"}}, "encode.container", "use container mkv"),

@@ -40,3 +40,26 @@ def test_frames_of_a_scene_are_standard_normal_with_correlation_rho() -> None:
         b = torch.stack([noise(f, rho=rho).flatten() for f in range(1, 16, 2)])
         assert abs(a.std().item() - 1) < 0.03
         assert abs((a * b).mean().item() - rho) < 0.05
+
+
+def test_noise_of_frames_scenes_and_purposes_is_independent_but_for_the_part_of_the_scene() -> None:
+    def draw(frame: int, scene: int, purpose: str) -> torch.Tensor:
+        key = {"seed": 7, "source_digest": "s", "rho": 0.8}
+        return frame_noise((16, 64, 64), frame=frame, scene=scene, purpose=purpose, **key)
+
+    base = draw(12, 0, "start")
+    bound = 5 / base.numel() ** 0.5
+    assert abs(float(base.mean())) < bound
+    assert abs(float(base.square().mean()) - 1) < bound * 2**0.5
+    assert abs(float(base.pow(4).mean()) - 3) < bound * 96**0.5
+    assert abs(float((base * draw(13, 0, "start")).mean()) - 0.8) < 2 * bound
+    # The frame's own part is keyed by its ordinal in the source, whichever scene it was counted to.
+    assert abs(float((base * draw(12, 1, "start")).mean()) - 0.2) < 2 * bound
+    assert abs(float((base * draw(13, 1, "start")).mean())) < 2 * bound
+    assert abs(float((base * draw(12, 0, "stage 1")).mean())) < 2 * bound
+
+
+def test_frames_drawn_in_any_order_have_equal_bits() -> None:
+    forward = {frame: noise(frame) for frame in range(8)}
+    for frame in (5, 2, 7, 0, 3, 6, 1, 4):
+        assert torch.equal(noise(frame), forward[frame])

@@ -253,3 +253,63 @@ def test_half_precision_stays_close_to_single_and_is_as_repeatable(styled: Enhan
     error = (one.astype(float) - full).std()
     assert np.array_equal(one, two)
     assert 0 < error < 8
+
+
+DOUBLED = {
+    "restore": {
+        "degradation": {"kind": "super_resolution", "scale": 2, "kernel": "area", "noise": 0.0},
+        "solver": {"name": "dpir", "steps": 1},
+    }
+}
+
+
+def noises(
+    enhancer: Enhancer, frames: np.ndarray, cuts: Sequence[Sequence[int]]
+) -> dict[int, torch.Tensor]:
+    """Per stage the initial noise of every open frame of chunks with the grids ``cuts``."""
+    anchors, knots = references(enhancer, frames)
+    drawn: dict[int, list[torch.Tensor]] = {}
+    draw = enhancer._noise
+
+    def record(
+        task: FrameTask, at: int, ordinals: Sequence[int], y: torch.Tensor, *moved: Any
+    ) -> torch.Tensor:
+        noise = draw(task, at, ordinals, y, *moved)
+        drawn.setdefault(at, []).append(noise)
+        return noise
+
+    enhancer._noise = record  # type: ignore[method-assign, assignment]
+    for grid in cuts:
+        last = grid[-1] + (grid[-1] == 8)
+        mine = {ordinal: blob for ordinal, blob in knots.items() if ordinal in grid}
+        enhancer.chunk(task(*range(grid[0], last)), frames[grid[0] : last], grid, anchors, mine)
+    enhancer._noise = draw  # type: ignore[method-assign]
+    return {at: torch.cat(rows) for at, rows in drawn.items()}
+
+
+def test_warped_noise_is_the_same_for_one_chunk_and_for_two_and_moves_with_the_picture() -> None:
+    y, x = np.mgrid[0:32, 0:64]
+    frames = np.stack([np.sin((x - 4 * n) / 3.0) + np.cos((y + x - 4 * n) / 5.0) for n in range(9)])
+    frames = np.repeat(np.rint(60 * frames + 127)[..., None], 3, -1).astype(np.uint8)
+    how = ConsistencySettings(knot_every=4, anchors=2, rho=0.0, warp_noise=True)
+    enhancer = Enhancer(config(DOUBLED, DENOISE, consistency=how))
+    deep = frames.astype(np.uint16) * 257
+    whole = noises(enhancer, deep, [(0, 4, 8)])
+    cut = noises(enhancer, deep, [(0, 4), (4, 8)])
+    enhancer.close()
+    for number in (0, 1):
+        assert torch.equal(whole[number], cut[number])
+        assert whole[number].shape == (6, enhancer.model.latent_channels, 16, 32)
+    # Between frames 1 and 3 the picture moves 8 pixels of the source: 4 cells of the doubled latent.
+    one, three = whole[1][0], whole[1][2]
+    moved, stuck = (float((one[..., 2:-8] * three[..., 2 + by : 26 - 2 + by]).mean()) for by in (4, 0))
+    assert moved > 0.3
+    assert abs(stuck) < 0.15
+
+
+def test_unwarped_noise_leaves_no_source_in_the_references() -> None:
+    from safetensors.numpy import load
+
+    enhancer = Enhancer(config(DENOISE))
+    assert "source" not in load(enhancer.anchors(task(0, 8), clip(9)[[0, 8]]))
+    enhancer.close()

@@ -1,0 +1,1 @@
+"""Motion between pictures: DIS flow, where it can be trusted, warps and chains."""
