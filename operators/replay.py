@@ -19,8 +19,10 @@ from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.reading import ALONE, Alignment, Reader, Reading
 from operators.attention.session import Record, SharedAttention
 from operators.attention.tokens import BOUNDED, Budgets, Key, TokenChoice
+from operators.correspondence.fused_prior import LatentFusion
+from operators.correspondence.fusion import fuses
 from operators.errors import OperatorError
-from operators.solvers.base import LatentPrior, State, StepSolver, mirrored_axes
+from operators.solvers.base import LatentPrior, Prediction, State, StepSolver, mirrored_axes
 from operators.style.style_aligned import StyleReference
 
 
@@ -72,11 +74,13 @@ def run_stage(
     policy: SharingPolicy,
     trajectories: Trajectories = Trajectories(),
     *,
+    fusion: LatentFusion | None = None,
     trace: bool = False,
 ) -> list[Finished]:
     """Run ``units`` through all steps of the stage, reading what ``policy`` says.
 
-    Each unit keeps its own batch shape; none is merged.
+    Each unit keeps its own batch shape; none is merged. With ``fusion`` the units' estimates are pulled
+    towards those of their knots in the steps that `operators.correspondence.fusion.fuses` names.
     """
     states = [stage.solver.start(unit.y, unit.noise, stage.prior) for unit in units]
     seen: list[list[Tensor]] = [[] for _ in units]
@@ -85,7 +89,8 @@ def run_stage(
         for n, unit in enumerate(units):
             if trace:
                 seen[n].append(states[n].z)
-            states[n] = _step(stage, unit, states[n], policy.reading(unit, references), references)
+            reading = policy.reading(unit, references)
+            states[n] = _step(stage, unit, states[n], reading, references, fusion)
     return [
         Finished(
             stage.solver.finish(state, stage.prior),
@@ -96,11 +101,19 @@ def run_stage(
 
 
 def _step(
-    stage: Stage, unit: Unit, state: State, reading: Reading, references: StepReferences
+    stage: Stage,
+    unit: Unit,
+    state: State,
+    reading: Reading,
+    references: StepReferences,
+    fusion: LatentFusion | None,
 ) -> State:
+    i, prior = references.step, stage.prior
+    if fusion is not None and fuses(i, len(stage.solver.timesteps)):
+        prior = fusion.over(prior, unit.ordinals, references.estimate, references.mirrored)
     record = references.record() if reading.record else None
     with stage.session.under(reading, record):
-        state = stage.solver.step(references.step, state, stage.prior)
+        state = stage.solver.step(i, state, prior)
     if record is not None:
         references.left = {unit.ordinals[0]: record.harvest}
     return state
@@ -117,7 +130,7 @@ class StepReferences:
         self.left: dict[int, Harvest] = {}
         self.keep = keep
         self._stage, self._trajectories = stage, trajectories
-        self._knots: dict[int, Harvest] = {}
+        self._knots: dict[int, tuple[Harvest, Tensor]] = {}
 
     @functools.cached_property
     def style(self) -> Harvest | None:
@@ -125,7 +138,7 @@ class StepReferences:
         if self._stage.style is None:
             return None
         z = self._stage.style.reference.trajectory[self.step][None]
-        return self._replay(z, ALONE, self._choice)
+        return self._replay(z, ALONE, self._choice)[0]
 
     @functools.cached_property
     def anchors(self) -> Harvest | None:
@@ -134,10 +147,17 @@ class StepReferences:
             return None
         z, budgets = self._trajectories.anchors[:, self.step], self._stage.budgets
         choice = replace(self._choice, budget=budgets.anchor)
-        return self._replay(z, self.joint_reading(), choice, budgets.merge)
+        return self._replay(z, self.joint_reading(), choice, budgets.merge)[0]
 
     def knot(self, ordinal: int) -> Harvest:
         """What one knot left. Raises OperatorError when its trajectory was not given."""
+        return self._knot(ordinal)[0]
+
+    def estimate(self, ordinal: int) -> Tensor:
+        """The clean estimate [1, C, h, w] of one knot; costs nothing where the knot is read."""
+        return self._knot(ordinal)[1]
+
+    def _knot(self, ordinal: int) -> tuple[Harvest, Tensor]:
         if ordinal not in self._knots:
             if ordinal not in self._trajectories.knots:
                 raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
@@ -173,12 +193,16 @@ class StepReferences:
     def _choice(self) -> TokenChoice:
         return TokenChoice(self._stage.budgets.reference, (*self._stage.key, self.step))
 
-    def _replay(self, z: Tensor, reading: Reading, choice: TokenChoice, merge: float = 0.0) -> Harvest:
+    def _replay(
+        self, z: Tensor, reading: Reading, choice: TokenChoice, merge: float = 0.0
+    ) -> tuple[Harvest, Tensor]:
         stage = self._stage
-        return stage.session.harvest(
-            lambda: stage.prior.predict(z, self.timestep),
+        predictions: list[Prediction] = []
+        harvest = stage.session.harvest(
+            lambda: predictions.append(stage.prior.predict(z, self.timestep)),
             reading,
             keep=self.keep,
             choice=choice,
             merge=merge,
         )
+        return harvest, predictions[0].z0

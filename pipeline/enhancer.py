@@ -25,6 +25,7 @@ from operators.attention.policies.registry import Surroundings, build_policy, ma
 from operators.attention.policies.scene import Anchors, JointAnchors
 from operators.correspondence.chunk_fields import chunk_fields
 from operators.correspondence.fields import Field
+from operators.correspondence.fused_prior import LatentFusion
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import ModelError, OperatorError
 from operators.flow.interval import motions_to_ends, small_grey
@@ -149,7 +150,9 @@ class Enhancer:
             fields = self._fields(number, units, grid, {**at_anchors, **known}, anchored)
             around = Surroundings(task.ordinals[0], tuple(grid), anchored, fields)
             policy = build_policy(how.sharing, around, merge=how.merge)
-            finished = self._run(number, units, policy, trajectories, _statistics_of(scene, number))
+            fusion = LatentFusion(moved, how.fusion) if how.fusion else None
+            content = _statistics_of(scene, number)
+            finished = self._run(number, units, policy, trajectories, content, fusion=fusion)
             current = [unit.pictures.clamp(-1, 1) for unit in finished]
         for batch, pictures in zip(batches, current, strict=True):
             done |= dict(zip(batch, to_pictures(pictures, frames.dtype), strict=True))
@@ -248,6 +251,7 @@ class Enhancer:
         trajectories: Trajectories,
         content: LatentStatistics | None,
         *,
+        fusion: LatentFusion | None = None,
         trace: bool = False,
     ) -> list[Finished]:
         """Pad, run one stage, crop. ``content`` are the statistics of the scene's anchors."""
@@ -257,7 +261,7 @@ class Enhancer:
         padded = [dataclasses.replace(unit, y=self._padded(number, unit.y)) for unit in units]
         stage = self._stage(number, padded[0].y.shape[2:], content)
         with torch.no_grad():
-            finished = run_stage(stage, padded, policy, trajectories, trace=trace)
+            finished = run_stage(stage, padded, policy, trajectories, fusion=fusion, trace=trace)
         return [
             Finished(done.pictures[:, :, : height * scale, : width * scale], done.trajectory)
             for done in finished

@@ -20,6 +20,8 @@ CUT = 3
 WAYS: dict[str, dict[str, Any]] = {
     **{name: {"sharing": name} for name in POLICIES},
     "merged": {"sharing": "knots", "merge": 0.5},
+    "fused": {"sharing": "knots", "fusion": 0.5},
+    "fused_propagate": {"sharing": "propagate", "fusion": 1.0},
     "merged_hard": {"sharing": "knots_hard", "merge": 0.5},
 }
 PSLD = {
@@ -113,7 +115,7 @@ def test_policies_differ_from_each_other(style: bytes) -> None:
     assert same == []
 
 
-@pytest.mark.parametrize("way", ["propagate", "correspondence", "merged"])
+@pytest.mark.parametrize("way", ["propagate", "correspondence", "merged", "fused"])
 def test_rows_of_a_batch_have_references_and_matches_of_their_own(way: str, style: bytes) -> None:
     """Batches of two differ from single frames by the rounding of another batch shape only."""
     single = run(STYLIZE, way, style, ()).astype(int)
