@@ -92,8 +92,7 @@ class FusedPrior:
         """The prediction with its estimate fused; differentiable in ``z``."""
         prediction = self.prior.predict(z, t)
         pulled = [
-            fused(z0[None], knots, self.strength)
-            for z0, knots in zip(prediction.z0, self.rows, strict=True)
+            fused(z0[None], knots, self.strength) for z0, knots in zip(prediction.z0, self.rows, strict=True)
         ]
         return replace(prediction, z0=torch.cat(pulled))
 

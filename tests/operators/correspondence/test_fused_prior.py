@@ -92,7 +92,8 @@ def test_rows_are_fused_as_if_each_were_alone() -> None:
 
 def test_gradients_pass_where_the_frame_keeps_a_part_of_its_own() -> None:
     z = draw(1, *SHAPE, seed=5).requires_grad_(True)
-    LatentFusion(MOVED, 0.5).over(EchoPrior(), (2,), KNOTS.__getitem__, ()).predict(z, 500).z0.sum().backward()
+    prior = LatentFusion(MOVED, 0.5).over(EchoPrior(), (2,), KNOTS.__getitem__, ())
+    prior.predict(z, 500).z0.sum().backward()
     assert z.grad is not None
     assert z.grad.min() >= 0.5 - 1e-6
     assert z.grad.max() <= 1.0 + 1e-6
