@@ -275,7 +275,7 @@ def test_blocks_whose_first_attention_is_cross_attention_are_left_alone() -> Non
         )
     layers = shared_layers(unet, decoder_only=False)
     assert layers
-    assert not any(name.startswith("down_blocks.0") or name.startswith("up_blocks.1") for name in layers)
+    assert not any(name.startswith(("down_blocks.0", "up_blocks.1")) for name in layers)
 
 
 def test_an_attention_mask_is_refused_rather_than_ignored() -> None:
