@@ -22,7 +22,7 @@ from operators.attention.tokens import BOUNDED, Budgets, Key, TokenChoice
 from operators.correspondence.fused_prior import LatentFusion
 from operators.correspondence.fusion import fuses
 from operators.errors import OperatorError
-from operators.solvers.base import LatentPrior, Prediction, State, StepSolver, mirrored_axes
+from operators.solvers.base import LatentPrior, State, StepSolver, mirrored_axes
 from operators.style.style_aligned import StyleReference
 
 
@@ -53,10 +53,12 @@ class Stage:
 @dataclass(frozen=True)
 class Trajectories:
     """What the network saw of finished references: ``anchors`` [A, S, C, h, w] of the scene together,
-    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``."""
+    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``.
+    ``anchor_ordinals`` are the places of the anchors, which are knots too."""
 
     anchors: Tensor | None = None
     knots: Mapping[int, Tensor] = field(default_factory=dict)
+    anchor_ordinals: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,22 @@ def _step(
     i, prior = references.step, stage.prior
     if fusion is not None and fuses(i, len(stage.solver.timesteps)):
         prior = fusion.over(prior, unit.ordinals, references.estimate, references.mirrored)
-    record = references.record() if reading.record else None
+    if not reading.record:
+        with stage.session.under(reading):
+            return stage.solver.step(i, state, prior)
+    record = references.record()
     with stage.session.under(reading, record):
         state = stage.solver.step(i, state, prior)
-    if record is not None:
-        references.left = {unit.ordinals[0]: record.harvest}
+    references.left = {unit.ordinals[0]: record.harvest}
     return state
+
+
+@dataclass(frozen=True)
+class _Replayed:
+    """What a knot's replay at one step leaves: its bank and its clean estimate [1, C, h, w]."""
+
+    harvest: Harvest
+    estimate: Tensor
 
 
 class StepReferences:
@@ -130,43 +142,62 @@ class StepReferences:
         self.left: dict[int, Harvest] = {}
         self.keep = keep
         self._stage, self._trajectories = stage, trajectories
-        self._knots: dict[int, tuple[Harvest, Tensor]] = {}
+        self._knots: dict[int, _Replayed] = {}
 
     @functools.cached_property
     def style(self) -> Harvest | None:
         """What the style reference left; None without style."""
         if self._stage.style is None:
             return None
-        z = self._stage.style.reference.trajectory[self.step][None]
-        return self._replay(z, ALONE, self._choice)[0]
+        record = self.record()
+        self._replay(self._stage.style.reference.trajectory[self.step][None], ALONE, record)
+        return record.harvest
 
-    @functools.cached_property
+    @property
     def anchors(self) -> Harvest | None:
         """What all anchors left together; None where the scene has none yet."""
+        return self._anchors[0]
+
+    @functools.cached_property
+    def _anchors(self) -> tuple[Harvest | None, tuple[_Replayed, ...]]:
+        """The scene's bank, cut and merged, and from the same pass the anchors as the knots they are."""
         if self._trajectories.anchors is None:
-            return None
-        z, budgets = self._trajectories.anchors[:, self.step], self._stage.budgets
-        choice = replace(self._choice, budget=budgets.anchor)
-        return self._replay(z, self.joint_reading(), choice, budgets.merge)[0]
+            return None, ()
+        budgets = self._stage.budgets
+        scene = Record(Harvest(), self.keep, replace(self._choice, budget=budgets.anchor), budgets.merge)
+        rows = Record(Harvest(), replace(self.keep, moments=False, norms=False), self._choice)
+        z = self._trajectories.anchors[:, self.step]
+        estimates = self._replay(z, self.joint_reading(), scene, rows)
+        return scene.harvest, tuple(
+            _Replayed(rows.harvest.row(row), estimates[row][None]) for row in range(len(estimates))
+        )
 
     def knot(self, ordinal: int) -> Harvest:
-        """What one knot left. Raises OperatorError when its trajectory was not given."""
-        return self._knot(ordinal)[0]
+        """What one knot left; an anchor does so in the anchors' pass. Raises OperatorError when its
+        trajectory was not given."""
+        return self._knot(ordinal).harvest
 
     def estimate(self, ordinal: int) -> Tensor:
-        """The clean estimate [1, C, h, w] of one knot; costs nothing where the knot is read."""
-        return self._knot(ordinal)[1]
+        """The clean estimate [1, C, h, w] of one knot; costs nothing where the knot is read as well."""
+        return self._knot(ordinal).estimate
 
-    def _knot(self, ordinal: int) -> tuple[Harvest, Tensor]:
+    def _knot(self, ordinal: int) -> _Replayed:
         if ordinal not in self._knots:
-            if ordinal not in self._trajectories.knots:
-                raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
-            z = self._trajectories.knots[ordinal][self.step][None]
-            self._knots[ordinal] = self._replay(z, self.scene_reading(), self._choice)
+            self._knots[ordinal] = self._replayed_knot(ordinal)
         return self._knots[ordinal]
 
+    def _replayed_knot(self, ordinal: int) -> _Replayed:
+        known = self._trajectories
+        if ordinal in known.anchor_ordinals:
+            return self._anchors[1][known.anchor_ordinals.index(ordinal)]
+        if ordinal not in known.knots:
+            raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
+        record = self.record()
+        estimate = self._replay(known.knots[ordinal][self.step][None], self.scene_reading(), record)
+        return _Replayed(record.harvest, estimate)
+
     def record(self) -> Record:
-        """Where a unit's own call leaves what units after it may read."""
+        """Where one call leaves what others read."""
         return Record(Harvest(), self.keep, self._choice)
 
     def style_reading(self) -> Reading:
@@ -193,16 +224,6 @@ class StepReferences:
     def _choice(self) -> TokenChoice:
         return TokenChoice(self._stage.budgets.reference, (*self._stage.key, self.step))
 
-    def _replay(
-        self, z: Tensor, reading: Reading, choice: TokenChoice, merge: float = 0.0
-    ) -> tuple[Harvest, Tensor]:
-        stage = self._stage
-        predictions: list[Prediction] = []
-        harvest = stage.session.harvest(
-            lambda: predictions.append(stage.prior.predict(z, self.timestep)),
-            reading,
-            keep=self.keep,
-            choice=choice,
-            merge=merge,
-        )
-        return harvest, predictions[0].z0
+    def _replay(self, z: Tensor, reading: Reading, *records: Record) -> Tensor:
+        with torch.no_grad(), self._stage.session.under(reading, *records):
+            return self._stage.prior.predict(z, self.timestep).z0

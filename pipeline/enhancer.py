@@ -128,27 +128,22 @@ class Enhancer:
         scene = load(anchors) if anchors is not None else None
         known = {ordinal: load(blob) for ordinal, blob in knots.items()}
         at_anchors = {} if scene is None else _split_anchors(scene)
+        seen = {**at_anchors, **known}
         how = self.config.consistency
-        if facts_of(how).knots:
-            known |= {ordinal: blob for ordinal, blob in at_anchors.items() if ordinal in grid}
-        done = {ordinal: blob["pictures"][0] for ordinal, blob in {**at_anchors, **known}.items()}
+        done = {ordinal: blob["pictures"][0] for ordinal, blob in seen.items()}
         open_frames = [ordinal for ordinal in task.ordinals if ordinal not in done]
         batches = _batches_of(how, open_frames, grid)
         offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
-        anchored = () if scene is None else tuple(int(ordinal) for ordinal in scene["ordinals"])
         current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
         for number in range(len(self.config.enhance) if batches else 0):
-            moved = self._moved(number, task, frames, grid, known)
+            moved = self._moved(number, task, frames, grid, seen)
             units = [
                 self._unit(task, number, batch, y, moved)
                 for batch, y in zip(batches, current, strict=True)
             ]
-            trajectories = Trajectories(
-                self._anchor_trajectories(scene, number),
-                {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in known.items()},
-            )
-            fields = self._fields(number, units, grid, {**at_anchors, **known}, anchored)
-            around = Surroundings(task.ordinals[0], tuple(grid), anchored, fields)
+            trajectories = self._trajectories(number, scene, known)
+            fields = self._fields(number, units, grid, seen, tuple(at_anchors))
+            around = Surroundings(task.ordinals[0], tuple(grid), tuple(at_anchors), fields)
             policy = build_policy(how.sharing, around, merge=how.merge)
             fusion = LatentFusion(moved, how.fusion) if how.fusion else None
             content = _statistics_of(scene, number)
@@ -183,7 +178,7 @@ class Enhancer:
             if needs_features(self.config.consistency):
                 for arrays, y in zip(left, current, strict=True):
                     arrays[f"{number}/source"] = self._sources(number, y).cpu().numpy()
-            trajectories = Trajectories(self._anchor_trajectories(scene, number))
+            trajectories = self._trajectories(number, scene, {})
             content = _statistics_of(left[0] if scene is None else scene, number)
             finished = self._run(number, units, policy, trajectories, content, trace=True)
             for arrays, done in zip(left, finished, strict=True):
@@ -240,8 +235,13 @@ class Enhancer:
     ) -> Unit:
         return Unit(y, self._noise(task, number, ordinals, y, moved), tuple(ordinals))
 
-    def _anchor_trajectories(self, scene: Arrays | None, number: int) -> torch.Tensor | None:
-        return None if scene is None else self._tensor(scene[f"{number}/z"])
+    def _trajectories(
+        self, number: int, scene: Arrays | None, knots: Mapping[int, Arrays]
+    ) -> Trajectories:
+        between = {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in knots.items()}
+        if scene is None:
+            return Trajectories(None, between)
+        return Trajectories(self._tensor(scene[f"{number}/z"]), between, _ordinals(scene))
 
     def _run(
         self,
@@ -439,14 +439,16 @@ def _batches(open_frames: Sequence[int], grid: Sequence[int], size: int) -> list
 
 
 def _split_anchors(scene: Arrays) -> dict[int, Arrays]:
-    """Each anchor as a reference of its own, as knots are stored."""
-    per_anchor = [
-        name for name in scene if name in ("pictures", "source") or name.endswith(("/z", "/source"))
-    ]
+    """What each anchor left by itself: its picture, and its source where that is kept."""
+    of_each = [name for name in scene if name in ("pictures", "source") or name.endswith("/source")]
     return {
-        int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
-        for at, ordinal in enumerate(scene["ordinals"])
+        ordinal: {name: scene[name][at : at + 1] for name in of_each}
+        for at, ordinal in enumerate(_ordinals(scene))
     }
+
+
+def _ordinals(scene: Arrays) -> tuple[int, ...]:
+    return tuple(int(ordinal) for ordinal in scene["ordinals"])
 
 
 def _statistics_arrays(number: int, statistics: LatentStatistics) -> Arrays:

@@ -40,17 +40,17 @@ class SharedAttention:
     branch: str = "cond"
     latent_sides: tuple[int, int] = (0, 0)
     _reading: Reading = ALONE
-    _record: Record | None = None
+    _records: tuple[Record, ...] = ()
 
     @contextlib.contextmanager
-    def under(self, reading: Reading, record: Record | None = None) -> Iterator[None]:
-        """Network calls inside attend to ``reading``; what they leave goes to ``record``, as constants."""
-        before = self._reading, self._record
-        self._reading, self._record = reading, record
+    def under(self, reading: Reading, *records: Record) -> Iterator[None]:
+        """Network calls inside attend to ``reading``; what they leave goes to ``records``, as constants."""
+        before = self._reading, self._records
+        self._reading, self._records = reading, records
         try:
             yield
         finally:
-            self._reading, self._record = before
+            self._reading, self._records = before
 
     def reading(
         self,
@@ -69,11 +69,10 @@ class SharedAttention:
         *,
         keep: Keep = WHAT_READING_NEEDS,
         choice: TokenChoice | None = None,
-        merge: float = 0.0,
     ) -> Harvest:
         """Run ``replay`` (network calls of reference frames) under ``reading`` and keep what each layer
         leaves, as `Record` says."""
-        record = Record(Harvest(), keep, choice, merge)
+        record = Record(Harvest(), keep, choice)
         with torch.no_grad(), self.under(reading, record):
             replay()
         return record.harvest
@@ -100,22 +99,22 @@ class SharedAttention:
     def output(self, call: LayerCall) -> Tensor:
         """Output tokens [B, L, C] of one self-attention layer."""
         call = replace(call, branch=self.branch)
-        reading, record = self._reading, self._record
+        reading = self._reading
         out = None if reading.replace is None else reading.replace(call)
         if out is not None:
             return out
         q, k, v = call.heads()
-        keeps = record is not None and record.keep.moments
+        keeps = any(record.keep.moments for record in self._records)
         q_own, k_own = (pooled_moments(q), pooled_moments(k)) if keeps else (None, None)
         if reading.alignment is not None:
             q, k = align(reading.alignment, call.key, q, k)
         others = self._chosen(reading.choice, call) if reading.joint else None
         out = call.output(attend(reading, call.key, q, k, v, others))
-        if record is not None:
+        for record in self._records:
             record.harvest.layers[call.key] = LayerHarvest(
                 *_bounded(k.detach(), v.detach(), self._chosen(record.choice, call), record.merge),
-                q_own if keeps else None,
-                k_own if keeps else None,
+                q_own if record.keep.moments else None,
+                k_own if record.keep.moments else None,
                 call.tokens.detach() if record.keep.inputs else None,
                 out.detach() if record.keep.outputs else None,
                 (k.detach(), v.detach()) if record.keep.whole else None,
@@ -129,9 +128,10 @@ class SharedAttention:
 
     def normalise(self, layer: str, norm: nn.GroupNorm, x: Tensor) -> Tensor:
         """GroupNorm of one layer under the current reading; ``x`` [B, C, ...]."""
-        key, record, alignment = (self.branch, layer), self._record, self._reading.alignment
-        if record is not None and record.keep.norms:
-            record.harvest.norms[key] = group_sums(norm, x.detach())
+        key, alignment = (self.branch, layer), self._reading.alignment
+        for record in self._records:
+            if record.keep.norms:
+                record.harvest.norms[key] = group_sums(norm, x.detach())
         if alignment is not None and alignment.norms:
             return shared_group_norm(norm, x, alignment.style.norms[key])
         return F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
