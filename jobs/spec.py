@@ -127,8 +127,8 @@ class ConsistencySpec(Section):
     def _warped_noise_has_knots(self) -> Self:
         if self.noise.warp and self.sharing not in FUSIBLE:
             raise problem(
-                f"noise is warped from knot to knot, and sharing {self.sharing} has none; use one of "
-                f"{', '.join(FUSIBLE)}, or warp: false",
+                f"noise is warped from knot to knot, and sharing {self.sharing} has none; use knots, "
+                f"another of {', '.join(FUSIBLE)}, or warp: false",
                 "noise.warp",
             )
         return self

@@ -6,7 +6,6 @@ one model on one device for its whole life.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import dataclasses
 import itertools
@@ -38,9 +37,9 @@ from operators.solvers.registry import build_solver
 from operators.style.style_aligned import StyleAligned, StyleReference, style_reference
 from operators.style.transport import LatentStatistics, latent_statistics
 from operators.warped_noise import FLOW_PIXELS_PER_CELL, Moved, warped_frame_noise
+from pipeline.batches import batches_of, knots_around
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import SourceError, SpecError
-from pipeline.settings import ConsistencySettings
 from pipeline.sharing_policies import facts_of, needs_features, needs_motion
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -132,7 +131,7 @@ class Enhancer:
         how = self.config.consistency
         done = {ordinal: blob["pictures"][0] for ordinal, blob in seen.items()}
         open_frames = [ordinal for ordinal in task.ordinals if ordinal not in done]
-        batches = _batches_of(how, open_frames, grid)
+        batches = batches_of(how, open_frames, grid)
         offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
         current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
         for number in range(len(self.config.enhance) if batches else 0):
@@ -221,7 +220,8 @@ class Enhancer:
         }
         references = {ordinal: self._tensor(blob[f"{number}/source"]) for ordinal, blob in known.items()}
         everybodys = set(anchors) if facts_of(how).anchors_matched else set()
-        pairs = [(frame, other) for frame in frames for other in sorted(_around(frame, grid) | everybodys)]
+        wanted = {frame: sorted(knots_around(frame, grid) | everybodys) for frame in frames}
+        pairs = [(frame, reference) for frame, those in wanted.items() for reference in those]
         prior = BoundPrior(self.model, listener=self.session)
         return chunk_fields(frames, references, pairs, self.session, prior, matcher(how.sharing))
 
@@ -407,35 +407,6 @@ class Enhancer:
 
 def _timesteps(item: Mapping[str, Any]) -> tuple[int, ...]:
     return leading_timesteps(item["method"]["steps"], strength=item["strength"])
-
-
-def _batches_of(
-    how: ConsistencySettings, open_frames: Sequence[int], grid: Sequence[int]
-) -> list[list[int]]:
-    """The frames that share network calls, as the policy wants them."""
-    if how.sharing == "chunk_joint" and open_frames:
-        return [list(open_frames)]
-    if how.sharing == "chunk_first" and open_frames:
-        return [[open_frames[0]], *_batches(open_frames[1:], grid, how.frames_per_batch)]
-    return _batches(open_frames, grid, how.frames_per_batch)
-
-
-def _around(frame: int, grid: Sequence[int]) -> set[int]:
-    """The knots next to a frame."""
-    at = bisect.bisect_left(grid, frame)
-    return set(grid[max(0, at - 1) : at + 1])
-
-
-def _batches(open_frames: Sequence[int], grid: Sequence[int], size: int) -> list[list[int]]:
-    """Fixed-shape batches that never cross a knot: a frame's row in its batch follows from the grid alone.
-    The last batch of an interval repeats its last frame."""
-    batches: list[list[int]] = []
-    for start, stop in zip(grid, [*grid[1:], grid[-1] + 1], strict=True):
-        inside = [ordinal for ordinal in open_frames if start <= ordinal < stop]
-        for at in range(0, len(inside), size):
-            batch = inside[at : at + size]
-            batches.append(batch + [batch[-1]] * (size - len(batch)))
-    return batches
 
 
 def _split_anchors(scene: Arrays) -> dict[int, Arrays]:

@@ -137,6 +137,24 @@ def test_plan_json_counts_the_work_and_names_what_would_be_quarantined(tmp_path:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_plan_says_which_sharing_depends_on_the_cut_and_counts_what_is_read(tmp_path: Path) -> None:
+    write_clip(tmp_path / "videos" / "a.mp4")
+    assert reelweave("init", cwd=tmp_path).returncode == 0
+    found = {}
+    for sharing in ("none", "chunk_first", "first_frame", "knots"):
+        done = reelweave(
+            "plan", "job.yaml", "--json", "--set", f"consistency.sharing={sharing}", cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        plan = json.loads(done.stdout)
+        found[sharing] = plan["estimate"]["references_left"]
+        assert len(plan["warnings"]) == (sharing == "chunk_first")
+    told = reelweave("plan", "job.yaml", "--set", "consistency.sharing=chunk_first", cwd=tmp_path)
+    assert "warning: consistency.sharing: chunk_first depends on how the video is cut" in told.stderr
+    assert (found["none"], found["chunk_first"], found["first_frame"]) == (0, 0, 1)
+    assert found["knots"] >= 1
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
