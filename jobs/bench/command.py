@@ -24,6 +24,8 @@ OWN_PICTURES = {"consistency", "sharing", "video"}
 #: Benchmarks that also draw; their figures lie beside the JSON.
 DRAWING = {"consistency"}
 KEPT = Path("bench-out")
+#: Characters in a line of a file; a terminal has its own width.
+_WIDE = 240
 
 
 def command(
@@ -77,6 +79,8 @@ def _print_table(result: BenchResult) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
     for title, rows in {result.name: result.rows, **result.tables}.items():
         table = Table(title=title)
         for column in rows[0]:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 ALLOWED_INDEX = 1.05
 #: The policy that has no borders and flickers as the others do.
 CONTROL = "independent"
-#: Every so many frames one is compared with the style.
-STYLE_EVERY = 4
+#: Every so many frames one is compared with the style: no divisor of the intervals, or only knots would be.
+STYLE_EVERY = 3
 _MIB = 1024.0
 
 

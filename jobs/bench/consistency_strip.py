@@ -9,9 +9,9 @@ import numpy as np
 
 from jobs.bench.consistency_policies import Frames
 
-STRIPPED = ("chunk_first", "chunk_joint", "knots_hard", "knots")
-#: Frames on either side of the border, and how much the changes are brightened.
-AROUND, AMPLIFIED = 3, 8.0
+STRIPPED = ("chunk_first", "chunk_joint", "knots")
+#: Frames on either side of the border; how much changes are blurred (sigma in pixels) and then brightened.
+AROUND, BLURRED, AMPLIFIED = 3, 1.5, 16.0
 _GAP, _TITLE, _MARK = 4, 16, (220, 40, 40)
 _MIDDLE = 128.0
 
@@ -21,13 +21,15 @@ def write_strip(path: Path, source: Frames, videos: Mapping[str, Frames], border
     and between them their change from frame to frame, brightened; the pair across is marked.
 
     Change means the difference of a frame and its successor warped back along the source's motion, where
-    that is visible; mid grey is none.
+    that is visible; mid grey is none. It is blurred first: a seam is a shift of whole areas, while the fine
+    residue of imperfect motion is in every pair.
     """
     import cv2
 
     ordinals = range(max(0, border - AROUND), min(len(source), border + AROUND))
-    lines = [_line(name, video, source, ordinals, border) for name, video in videos.items()]
-    sheet = np.concatenate([_titled(source[list(ordinals)], "source"), *lines])
+    shown = {"source": source, **videos}
+    lines = [_line(name, video, source, ordinals, border) for name, video in shown.items()]
+    sheet = np.concatenate(lines)
     path.parent.mkdir(parents=True, exist_ok=True)
     written, png = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     if not written:
@@ -49,6 +51,8 @@ def _line(name: str, video: Frames, source: Frames, ordinals: range, border: int
 
 
 def _changes(video: Frames, source: Frames, ordinals: range) -> list[Frames]:
+    import cv2
+
     from operators.flow.motion import motion_between
     from operators.flow.warp import warp
 
@@ -56,7 +60,8 @@ def _changes(video: Frames, source: Frames, ordinals: range) -> list[Frames]:
     for at in ordinals[:-1]:
         motion = motion_between(source[at], source[at + 1])
         change = warp(video[at + 1], motion.flow) - video[at].astype(np.float32)
-        shown = np.where(motion.visible[..., None], _MIDDLE + AMPLIFIED * change, _MIDDLE)
+        change[~motion.visible] = 0.0
+        shown = _MIDDLE + AMPLIFIED * cv2.GaussianBlur(change, (0, 0), BLURRED)
         found.append(np.rint(shown.clip(0, 255)).astype(np.uint8))
     return found
 
