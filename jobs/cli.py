@@ -132,18 +132,23 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="restoration, gops, prior, sharing or video.", show_default=False
+            metavar="NAME",
+            help="restoration, gops, prior, sharing, consistency or video.",
+            show_default=False,
         ),
     ],
     as_json: Json = False,
     quick: Annotated[bool, typer.Option("--quick", help="Finish in two minutes.")] = False,
     pictures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Pictures and clips to measure on; for prior, sharing and video."),
+        typer.Option(metavar="DIR", help="Pictures and clips to measure on; not for restoration and gops."),
     ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the JSON and figures go.")
+    ] = bench_command.KEPT,
 ) -> int:
-    """Measure ratios against stated bounds in one run; keeps bench-out/NAME.json."""
-    return bench_command.command(name, as_json, quick, pictures)
+    """Measure ratios against stated bounds in one run; keeps NAME.json below --out."""
+    return bench_command.command(name, as_json, quick, pictures, out)
 
 
 class Part(StrEnum):

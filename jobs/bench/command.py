@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from jobs.bench import gops, prior, restoration, sharing, video
+from jobs.bench import consistency, gops, prior, restoration, sharing, video
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
@@ -15,26 +15,33 @@ from pipeline.errors import SpecError
 BENCHMARKS: dict[str, Callable[[bool], BenchResult]] = {"gops": gops.run, "restoration": restoration.run}
 #: Benchmarks of a folder, given by --pictures; those of OWN_PICTURES need none.
 OF_PICTURES: dict[str, Callable[..., BenchResult]] = {
+    "consistency": consistency.run,
     "prior": prior.run,
     "sharing": sharing.run,
     "video": video.run,
 }
-OWN_PICTURES = {"sharing", "video"}
+OWN_PICTURES = {"consistency", "sharing", "video"}
+#: Benchmarks that also draw; their figures lie beside the JSON.
+DRAWING = {"consistency"}
 KEPT = Path("bench-out")
+#: Characters in a line of a file; a terminal has its own width.
+_WIDE = 240
 
 
-def command(name: str, as_json: bool, quick: bool, pictures: Path | None = None) -> int:
+def command(
+    name: str, as_json: bool, quick: bool, pictures: Path | None = None, out: Path = KEPT
+) -> int:
     """Exit code 1 when a target does not hold. Raises SpecError for an unknown name, and for ``pictures``
     where they are missing or not asked for."""
     from pipeline.job_keys import package_versions
 
-    measure = _benchmark(name, pictures)
+    measure = _benchmark(name, pictures, out)
     with quiet_stdout():
         result = measure(quick)
     options = f"{' --quick' if quick else ''}{f' --pictures {pictures}' if pictures else ''}"
     facts = result.to_json(f"reelweave bench {name}{options}", package_versions())
-    KEPT.mkdir(exist_ok=True)
-    (KEPT / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
     if as_json:
         print_json(facts)
     else:
@@ -45,7 +52,7 @@ def command(name: str, as_json: bool, quick: bool, pictures: Path | None = None)
     return FAILED if missed else DONE
 
 
-def _benchmark(name: str, pictures: Path | None) -> Callable[[bool], BenchResult]:
+def _benchmark(name: str, pictures: Path | None, out: Path) -> Callable[[bool], BenchResult]:
     """What measures ``name``, given whether to be quick."""
     if name in OF_PICTURES:
         if pictures is None and name not in OWN_PICTURES:
@@ -53,7 +60,8 @@ def _benchmark(name: str, pictures: Path | None) -> Callable[[bool], BenchResult
                 f"--pictures: bench {name} needs a folder of pictures; give --pictures DIR",
                 field="--pictures",
             )
-        return partial(OF_PICTURES[name], pictures=pictures)
+        drawing = {"figures": out} if name in DRAWING else {}
+        return partial(OF_PICTURES[name], pictures=pictures, **drawing)
     if name not in BENCHMARKS:
         known = ", ".join(sorted({*BENCHMARKS, *OF_PICTURES}))
         raise SpecError(f"NAME: {name!r} is no benchmark; use one of {known}", field="NAME")
@@ -71,6 +79,8 @@ def _print_table(result: BenchResult) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
     for title, rows in {result.name: result.rows, **result.tables}.items():
         table = Table(title=title)
         for column in rows[0]:

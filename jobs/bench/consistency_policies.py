@@ -1,0 +1,129 @@
+"""The ways to make the frames of a video agree, each driven through the Enhancer that jobs use.
+
+A clip is planned, cut and enhanced as a job does it, chunk by chunk, with only the references of the current
+chunk in memory; just no Ray and no video files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.enhancer_config import EnhancerConfig, FrameTask
+from pipeline.plan import ScenePlan, plan_chunks, plan_scene
+from pipeline.settings import ConsistencySettings
+
+if TYPE_CHECKING:
+    from pipeline.enhancer import Enhancer
+
+Frames = np.ndarray[Any, Any]
+#: Frames by absolute ordinal, [n, h, w, 3].
+Source = Callable[[Sequence[int]], Frames]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is enhanced: ``count`` frames, one scene, known as ``name`` to the noise."""
+
+    name: str
+    count: int
+    frames: Source
+
+    def task(self, ordinals: Sequence[int]) -> FrameTask:
+        """Frames of this clip as the Enhancer knows them."""
+        return FrameTask(self.name, 0, tuple(ordinals))
+
+
+Render = Callable[["Enhancer", Clip, ConsistencySettings], Iterator[Frames]]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One row: ``settings`` change the job's consistency, ``render`` yields the pictures chunk by chunk."""
+
+    name: str
+    settings: Mapping[str, Any]
+    render: Render
+    #: Differs from its neighbour in the noise alone: of interest where a method draws any.
+    of_noise: bool = False
+
+
+def render_chunks(enhancer: Enhancer, clip: Clip, how: ConsistencySettings) -> Iterator[Frames]:
+    """As jobs do: anchors of the scene, knots, then the chunks in order."""
+    scene = plan_scene(0, 0, clip.count, how)
+    anchors = None
+    if how.sharing != "none":
+        anchors = enhancer.anchors(clip.task(scene.anchors), clip.frames(scene.anchors))
+    made: dict[int, bytes] = {}
+    for first, last, grid in _chunks(scene, how):
+        if how.sharing.startswith("knots") and anchors is not None:
+            made = {ordinal: made[ordinal] for ordinal in made if ordinal in grid}
+            for ordinal in grid:
+                if ordinal not in made and ordinal not in scene.anchors:
+                    made[ordinal] = enhancer.knot(clip.task([ordinal]), clip.frames([ordinal]), anchors)
+        ordinals = range(first, last)
+        yield enhancer.chunk(clip.task(ordinals), clip.frames(ordinals), grid, anchors, made)
+
+
+def render_chunk_first(enhancer: Enhancer, clip: Clip, how: ConsistencySettings) -> Iterator[Frames]:
+    """Every frame of a chunk reads the chunk's first frame (Text2Video-Zero, once per chunk)."""
+    for first, last, grid in _chunks(plan_scene(0, 0, clip.count, how), how):
+        bank = enhancer.anchors(clip.task([first]), clip.frames([first]))
+        ordinals = range(first, last)
+        yield enhancer.chunk(clip.task(ordinals), clip.frames(ordinals), grid, bank, {})
+
+
+def render_chunk_joint(enhancer: Enhancer, clip: Clip, how: ConsistencySettings) -> Iterator[Frames]:
+    """The frames of a chunk read each other and nobody else."""
+    from safetensors.numpy import load
+
+    for first, last, _ in _chunks(plan_scene(0, 0, clip.count, how), how):
+        ordinals = range(first, last)
+        blob = enhancer.anchors(clip.task(ordinals), clip.frames(ordinals))
+        yield load(blob)["pictures"]
+
+
+#: In the order of the report. A policy that the Enhancer learns needs its settings and `render_chunks`.
+POLICIES = (
+    Policy("independent", {"sharing": "none"}, render_chunks),
+    Policy("independent, rho 0", {"sharing": "none", "rho": 0.0}, render_chunks, of_noise=True),
+    Policy("independent, rho 1", {"sharing": "none", "rho": 1.0}, render_chunks, of_noise=True),
+    Policy("chunk_first", {"sharing": "anchors"}, render_chunk_first),
+    Policy("chunk_joint", {"sharing": "anchors"}, render_chunk_joint),
+    Policy("anchors", {"sharing": "anchors"}, render_chunks),
+    Policy("knots_hard", {"sharing": "knots_hard"}, render_chunks),
+    Policy("knots", {"sharing": "knots"}, render_chunks),
+    Policy("knots, warped noise", {"sharing": "knots", "warp_noise": True}, render_chunks, of_noise=True),
+)
+DEFAULT = "knots"
+
+
+def enhancer_of(
+    policy: Policy,
+    enhance: tuple[dict[str, Any], ...],
+    how: ConsistencySettings,
+    styles: Mapping[int, bytes],
+) -> Enhancer:
+    """An Enhancer of the embedded model on CPU with the settings of ``policy`` over ``how``."""
+    from pipeline.enhancer import Enhancer
+
+    config = EnhancerConfig(
+        model="embedded",
+        precision="fp32",
+        device="cpu",
+        enhance=enhance,
+        consistency=replace(how, **policy.settings),
+        seed=0,
+        torch_threads=1,
+    )
+    return Enhancer(config, styles)
+
+
+def _chunks(
+    scene: ScenePlan, how: ConsistencySettings
+) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    for chunk in plan_chunks(scene, how.knots_per_chunk, 0):
+        yield chunk.first, chunk.last, chunk.knots
