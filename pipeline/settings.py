@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Sharing = Literal["none", "chunk_first", "chunk_joint", "anchors", "knots_hard", "knots"]
+Knots = Literal["adaptive", "even"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Autoencoder = Literal["vae", "analytic"]
 Container = Literal["auto", "mp4", "mkv", "mov", "webm"]
@@ -32,11 +33,13 @@ class StorageSettings:
 class ConsistencySettings:
     """How frames share attention. Times are frame counts on the absolute grid of a scene.
 
+    ``knots``: where the picture moves or fades, ``adaptive`` ones lie closer than ``knot_every``.
     ``frames_per_batch`` is the fixed batch shape of the network; it changes bits.
     """
 
     sharing: Sharing = "knots"
     anchors: int = 4
+    knots: Knots = "adaptive"
     knot_every: int = 16
     knots_per_chunk: int = 8
     rho: float = 0.8

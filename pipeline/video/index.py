@@ -111,7 +111,7 @@ class _Scan:
             self._check(frame, ordinal, stream)
             self.raw_pts.append(frame.pts)
             self.hashes.append(hash64(frame))
-            self.scenes.feed(ordinal, frame)
+            self.scenes.feed(frame)
             self.fields.feed(ordinal, frame)
             self.interlaced += frame.interlaced_frame
             if ordinal % _SIDE_DATA_EVERY == 0:
@@ -277,6 +277,7 @@ class _Scan:
             key_pts=tuple(pts for pts, _ in sorted(set(self.keys))),
             key_dts=tuple(dts for _, dts in sorted(set(self.keys))),
             cuts=self.scenes.cuts(),
+            looks=self.scenes.looks(),
             colour=self.colour,
             geometry=turned_geometry(geometry) if treatment.turn else geometry,
             interlaced_frames=self.interlaced,

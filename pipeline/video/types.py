@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from pipeline.video.looks import FrameLooks
+
 Origin = Literal["source", "assumed"]
 Deinterlace = Literal["", "flagged", "tff", "bff"]
 
@@ -108,7 +110,7 @@ class VideoIndex:
 
     ``pts`` are integers in ``time_base``; ``frame_hashes`` are 64-bit hashes of the decoded planes;
     ``key_pts``/``key_dts`` describe the key packets (dts falls back to pts);
-    ``cuts`` are the ordinals at which a scene starts, beginning with 0.
+    ``cuts`` are the ordinals at which a scene starts, beginning with 0; ``looks`` measures every frame.
     ``field_order`` is FFmpeg's AVFieldOrder of the stream (0 unknown, 1 progressive, 2/4 top first,
     3/5 bottom first).
     """
@@ -128,6 +130,7 @@ class VideoIndex:
     key_pts: tuple[int, ...]
     key_dts: tuple[int, ...]
     cuts: tuple[int, ...]
+    looks: FrameLooks
     colour: Colour
     geometry: Geometry
     interlaced_frames: int
