@@ -34,6 +34,7 @@ def plan_json(plan: JobPlan) -> dict[str, Any]:
     return {
         "videos": plan.videos,
         "scenes": plan.scenes,
+        "knots": plan.knots,
         "chunks": plan.chunks,
         "chunks_done": plan.chunks_done,
         "frames": plan.frames,
@@ -47,6 +48,7 @@ def plan_lines(plan: JobPlan) -> list[tuple[str, str]]:
     lines = [
         ("videos", f"{plan.videos}"),
         ("scenes", f"{plan.scenes}"),
+        ("knots", f"{plan.knots}"),
         ("chunks", f"{plan.chunks} ({plan.chunks_done} already done)"),
         ("frames", f"{plan.frames}"),
         ("rejected", f"{len(plan.rejected)}"),

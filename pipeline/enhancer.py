@@ -7,6 +7,7 @@ one model on one device for its whole life.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,6 +88,15 @@ class Enhancer:
     def knot(self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes) -> bytes:
         """L2: one knot [1, h, w, 3], reading style and anchors."""
         return self._references(task, frames, anchors=load(anchors), joint=False)
+
+    def knots(
+        self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes | None
+    ) -> dict[int, bytes]:
+        """L2: the knots ``task.ordinals`` [n, h, w, 3] of one scene, each as if it were made alone."""
+        return {
+            ordinal: self.knot(dataclasses.replace(task, ordinals=(ordinal,)), frames[[at]], anchors or b"")
+            for at, ordinal in enumerate(task.ordinals)
+        }
 
     def chunk(
         self,

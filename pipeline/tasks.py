@@ -179,11 +179,15 @@ class EnhanceUnits:
             pictures = self._enhancer.chunk(frames, row["frames"], task.grid, anchors, knots)
             return {"frames": pictures, "references": b""}
         if task.level == "anchors":
-            blob = self._enhancer.anchors(frames, row["frames"])
+            self._commit(task.key, self._enhancer.anchors(frames, row["frames"]), "anchors")
         else:
-            blob = self._enhancer.knot(frames, row["frames"], anchors or b"")
-        self._context.chunks.commit_bytes(task.key, ".safetensors", blob, {"level": task.level})
+            made = self._enhancer.knots(frames, row["frames"], anchors)
+            for knot, key in task.makes:
+                self._commit(key, made[knot], "knot")
         return {**small, "frames": _NO_FRAMES, "references": b""}
+
+    def _commit(self, key: str, blob: bytes, level: str) -> None:
+        self._context.chunks.commit_bytes(key, ".safetensors", blob, {"level": level})
 
 
 def encode_unit(row: Row, context: TaskContext) -> Row:
