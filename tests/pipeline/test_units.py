@@ -28,6 +28,9 @@ def made(groups: tuple[UnitTask, ...]) -> list[tuple[int, str]]:
     return [pair for unit in groups for pair in unit.makes]
 
 
+THREES = planned(knots_per_chunk=3)[1]
+
+
 def test_groups_hold_every_knot_that_is_no_anchor_once_within_the_span_of_their_chunk() -> None:
     plan, units = planned()
     knots = [k for scene in plan.scenes for k in scene.knots if k not in scene.anchors]
@@ -48,7 +51,7 @@ def test_the_keys_of_knots_do_not_depend_on_their_group_and_those_of_groups_do()
 
 @given(st.data())
 def test_only_what_chunks_lack_is_made_again(data: st.DataObject) -> None:
-    plan, units = planned(knots_per_chunk=3)
+    units = THREES
     left = data.draw(st.lists(st.sampled_from(units.chunks), unique=True))
     keys = [unit.key for unit in units.anchors] + [key for _, key in made(units.knots)]
     done = data.draw(st.sets(st.sampled_from(keys)))
