@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.anchors import choose_anchors
 from pipeline.knots import place_knots, travel_of
 from pipeline.settings import ConsistencySettings
-from pipeline.video.flashes import black_runs, flash_frames
+from pipeline.video.flashes import black_frames, flash_frames
 from pipeline.video.types import VideoIndex
 
 #: Decoded frames of a chunk travel through the object store in one row.
@@ -73,9 +73,7 @@ def plan_scenes(index: VideoIndex, consistency: ConsistencySettings) -> tuple[Sc
     """Scenes between cuts, with knots and anchors."""
     looks = index.looks.looks()
     flashes = flash_frames(index.looks)
-    steady = ~flashes
-    for start, stop in black_runs(index.looks):
-        steady[start:stop] = False
+    steady = ~(flashes | black_frames(index.looks))
     travel = travel_of(index.looks, flashes) if consistency.knots == "adaptive" else None
     scenes = []
     for number, (first, last) in enumerate(itertools.pairwise([*index.cuts, index.frames])):

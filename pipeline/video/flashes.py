@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -24,15 +25,17 @@ def flash_frames(looks: FrameLooks) -> Values:
     A flash is a run of up to `FLASH_FRAMES` frames that are all brighter (or all darker) by `FLASH_STEP`
     than both the frame before and the frame after, which look like each other: at most `FLASH_RETURN`
     apart, and less than half as far as either is from any frame of the run. A short scene between two
-    others is none, since those differ.
+    others is none, since those differ; of flashes in quick succession the bright frames are the flashes.
     """
     found = np.zeros(looks.frames, bool)
     lightness = _lightness(looks)
     cells = looks.looks()
-    for length in range(1, FLASH_FRAMES + 1):
-        for start in _steps(lightness, length):
+    for light, length in itertools.product((lightness, -lightness), range(1, FLASH_FRAMES + 1)):
+        for start in _steps(light, length):
             before, after = start - 1, start + length
             run = range(start, after)
+            if found[before] or found[after]:
+                continue
             apart = _distance(cells, before, after)
             nearest = min(min(_distance(cells, i, before), _distance(cells, i, after)) for i in run)
             if apart <= FLASH_RETURN * LOOK_BYTES and 2 * apart < nearest:
@@ -40,12 +43,29 @@ def flash_frames(looks: FrameLooks) -> Values:
     return found
 
 
+def black_frames(looks: FrameLooks) -> Values:
+    """Which frames are black all over: bool [frames]."""
+    return np.asarray((looks.looks()[:, :LIGHTNESS_CELLS] <= BLACK).all(1))
+
+
 def black_runs(looks: FrameLooks) -> Iterator[tuple[int, int]]:
     """Half-open ranges of black frames, ascending."""
-    black = (looks.looks()[:, :LIGHTNESS_CELLS] <= BLACK).all(1)
-    edges = np.flatnonzero(np.diff(black.astype(np.int8), prepend=0, append=0))
+    edges = np.flatnonzero(np.diff(black_frames(looks).astype(np.int8), prepend=0, append=0))
     for start, stop in edges.reshape(-1, 2):
         yield int(start), int(stop)
+
+
+def seams_of_nothing(looks: FrameLooks) -> Values:
+    """Frames that differ from the one before without being the start of a scene: bool [frames].
+
+    The edges of flashes, and the first and last frames of a fade from or to black, whose hue and
+    saturation leap although hardly any light has changed.
+    """
+    seams = np.zeros(looks.frames, bool)
+    flashes, black, lightness = flash_frames(looks), black_frames(looks), _lightness(looks)
+    faint = np.abs(np.diff(lightness)) < FLASH_STEP * LIGHTNESS_CELLS
+    seams[1:] = flashes[1:] | flashes[:-1] | (faint & (black[1:] | black[:-1]))
+    return seams
 
 
 def _lightness(looks: FrameLooks) -> Values:
@@ -53,15 +73,13 @@ def _lightness(looks: FrameLooks) -> Values:
     return looks.looks()[:, :LIGHTNESS_CELLS].sum(1, dtype=np.int64)
 
 
-def _steps(lightness: Values, length: int) -> list[int]:
-    """First frames of runs of ``length`` that step up (or down) and back."""
-    if len(lightness) < length + 2:
+def _steps(light: Values, length: int) -> list[int]:
+    """First frames of runs of ``length`` that step up and back down."""
+    if len(light) < length + 2:
         return []
-    runs = np.lib.stride_tricks.sliding_window_view(lightness[1:-1], length)
-    before, after = lightness[: len(runs)], lightness[length + 1 :]
-    up = runs.min(1) - np.maximum(before, after)
-    down = np.minimum(before, after) - runs.max(1)
-    return [int(i) + 1 for i in np.flatnonzero(np.maximum(up, down) >= FLASH_STEP * LIGHTNESS_CELLS)]
+    runs = np.lib.stride_tricks.sliding_window_view(light[1:-1], length)
+    up = runs.min(1) - np.maximum(light[: len(runs)], light[length + 1 :])
+    return [int(i) + 1 for i in np.flatnonzero(up >= FLASH_STEP * LIGHTNESS_CELLS)]
 
 
 def _distance(cells: Values, one: int, other: int) -> int:

@@ -13,7 +13,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from scenedetect.common import FrameTimecode
 from scenedetect.detector import FlashFilter
 
-from pipeline.video.flashes import black_runs, flash_frames
+from pipeline.video.flashes import black_runs, flash_frames, seams_of_nothing
 from pipeline.video.look_meter import LookMeter
 from pipeline.video.looks import FrameLooks
 
@@ -49,7 +49,7 @@ class SceneFinder:
     def cuts(self) -> tuple[int, ...]:
         """Ordinals at which a scene starts, beginning with 0."""
         looks = self.looks()
-        return with_fades(find_cuts(self._scores, flash_frames(looks), self._rate), looks)
+        return with_fades(find_cuts(self._scores, seams_of_nothing(looks), self._rate), looks)
 
     def _score(self, picture: np.ndarray) -> float:
         """ContentDetector's: mean absolute difference of hue, saturation and value to the picture before."""
@@ -74,11 +74,11 @@ class SceneFinder:
         return np.asarray(small.to_ndarray())
 
 
-def find_cuts(scores: Sequence[float], flashes: np.ndarray, rate: Fraction) -> tuple[int, ...]:
-    """Cuts, beginning with 0, from every frame's score against the frame before.
+def find_cuts(scores: Sequence[float], ignored: np.ndarray, rate: Fraction) -> tuple[int, ...]:
+    """Cuts, beginning with 0, from every frame's score against the frame before, but for those ``ignored``.
 
-    The edges of a flash are no cuts, whatever they score: the scene goes on behind it. PySceneDetect's
-    filter alone would cut there, and then miss a real cut that follows within `MIN_SCENE_FRAMES`.
+    A flash would otherwise cut its scene in two, since PySceneDetect's filter takes its first edge for a
+    cut, and hide a real cut that follows within `MIN_SCENE_FRAMES`.
     """
     # What PySceneDetect's ContentDetector is made of; two of those would score every frame twice.
     filters = tuple(
@@ -87,10 +87,10 @@ def find_cuts(scores: Sequence[float], flashes: np.ndarray, rate: Fraction) -> t
     )
     cuts = {0}
     for ordinal, score in enumerate(scores):
-        edge = bool(flashes[ordinal] or (ordinal and flashes[ordinal - 1]))
         time = FrameTimecode(ordinal, rate)
         for threshold, merging in filters:
-            found = merging.filter(timecode=time, above_threshold=score >= threshold and not edge)
+            above = score >= threshold and not ignored[ordinal]
+            found = merging.filter(timecode=time, above_threshold=above)
             cuts.update(cut.frame_num for cut in found)
     return tuple(sorted(cuts))
 
