@@ -77,3 +77,24 @@ def workers(group: int, name: str) -> list[int]:
         if name in command and session == group:
             found.append(int(folder.name))
     return found
+
+
+def workers_below(ancestor: int, name: str) -> list[int]:
+    """Process ids of Ray workers named ``name`` among the descendants of process ``ancestor``."""
+    parents, names = {}, {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            names[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+    found = []
+    for process, command in names.items():
+        above: int | None = process
+        while above is not None and above != ancestor:
+            above = parents.get(above)
+        if above == ancestor and name in command:
+            found.append(process)
+    return found
