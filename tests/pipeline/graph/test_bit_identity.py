@@ -119,7 +119,7 @@ def test_two_actors_one_killed_single_chunks_in_another_order_give_the_same_fram
         assert {row.key for row in rows_of(other, level)} == {row.key for row in rows_of(one, level)}
 
 
-class Interrupted(Exception):
+class InterruptionError(Exception):
     pass
 
 
@@ -128,11 +128,11 @@ def test_three_actors_an_interruption_among_the_knots_and_a_resumption_give_the_
     job: JobSettings, calm: RunSummary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt() -> None:
-        raise Interrupted
+        raise InterruptionError
 
     shuffle_rows(monkeypatch, 2)
     other = how(job, "three", actors=3, knots_per_chunk=2)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         run_job(other, on_event=at_first("knots", interrupt))
     before = rows_of(other, "knot")
     assert len(rows_of(other, "anchors")) == 2
