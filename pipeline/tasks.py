@@ -36,6 +36,7 @@ from pipeline.video.copy_name import COPY
 from pipeline.video.encode import encode_rgb_segment, encode_source_segment
 from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes, index_to_bytes
+from pipeline.video.integers import Hashes, Integers
 from pipeline.video.nvenc import check_encoder
 from pipeline.video.pass_through import verify_copy
 from pipeline.video.published import verified_facts, verified_metrics
@@ -203,7 +204,7 @@ def encode_unit(row: Row, context: TaskContext) -> Row:
         with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
             path = os.path.join(folder, "segment.mkv")
             segment = encode_rgb_segment(path, row["frames"], task.gops, index, context.encode, before)
-            context.chunks.commit(task.key, ".mkv", path, {"segment": dataclasses.asdict(segment)})
+            context.chunks.commit(task.key, ".mkv", path, {"segment": _segment_facts(segment)})
         return {}
 
     return _small(guarded(row, context, "encode", work))
@@ -222,7 +223,7 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
             path = os.path.join(folder, "segment.mkv")
             frames = treated_frames(source, index, first, last)
             segment = encode_source_segment(path, frames, task.gops, index, context.encode)
-            context.chunks.commit(task.key, ".mkv", path, {"segment": dataclasses.asdict(segment)})
+            context.chunks.commit(task.key, ".mkv", path, {"segment": _segment_facts(segment)})
         return {}
 
     return _small(guarded(row, context, "encode", work))
@@ -329,9 +330,19 @@ def _index(context: TaskContext, key: str) -> VideoIndex:
     return _INDEXES[place]
 
 
+def _segment_facts(segment: Segment) -> dict[str, Any]:
+    integers = {"frame_hashes": segment.frame_hashes.to_text(), "ranks": segment.ranks.to_text()}
+    return {**dataclasses.asdict(segment), **integers}
+
+
 def _segment(facts: dict[str, Any]) -> Segment:
-    lists = {name: tuple(facts[name]) for name in ("frame_hashes", "ranks")}
-    return Segment(**{**facts, **lists})
+    return Segment(
+        **{
+            **facts,
+            "frame_hashes": Hashes.from_text(facts["frame_hashes"]),
+            "ranks": Integers.from_text(facts["ranks"]),
+        }
+    )
 
 
 def _small(row: Row) -> Row:

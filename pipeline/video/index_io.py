@@ -1,4 +1,4 @@
-"""The index as bytes: zlib-compressed canonical JSON, equal bytes for equal indices."""
+"""The index as bytes: zlib-compressed canonical JSON, equal bytes for equal indices; integers as base64."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from fractions import Fraction
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.video.integers import Hashes, Integers
 from pipeline.video.looks import FrameLooks
 from pipeline.video.types import Colour, Geometry, Hdr, StreamSummary, Treatment, VideoIndex
 
-SCHEMA = "reelweave-index-3"
+SCHEMA = "reelweave-index-4"
 
 
 def index_to_bytes(index: VideoIndex) -> bytes:
@@ -43,6 +44,8 @@ def index_from_bytes(data: bytes) -> VideoIndex:
 def _encode(value: Any) -> str:
     if isinstance(value, Fraction):
         return f"{value.numerator}/{value.denominator}"
+    if isinstance(value, Integers):
+        return value.to_text()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     raise TypeError(f"{type(value).__name__} has no place in an index")
@@ -50,6 +53,8 @@ def _encode(value: Any) -> str:
 
 def _restore(raw: dict[str, Any]) -> VideoIndex:
     values = {f.name: _tuples(raw[f.name]) for f in fields(VideoIndex)}
+    values |= {name: Integers.from_text(raw[name]) for name in ("pts", "durations", "key_pts", "key_dts")}
+    values["frame_hashes"] = Hashes.from_text(raw["frame_hashes"])
     geometry = raw["geometry"]
     values["time_base"] = Fraction(raw["time_base"])
     values["average_rate"] = Fraction(raw["average_rate"])
