@@ -20,9 +20,9 @@ Values = np.ndarray[Any, Any]
 class FrameLooks:
     """Two measurements per frame, in presentation order, packed: 26 MB for a million frames.
 
-    ``motion``: uint16, little-endian: mean absolute difference of the blurred small picture (8-bit BGR) to
-    the one before, in 1/64 code values; 0 for the first frame. ``cells``: 24 bytes, the mean L* of 4 x 4
-    cells, then a* and b* of 2 x 2 cells, as OpenCV scales them to 0..255.
+    ``motion``: uint16, little-endian: mean absolute difference of the small picture (8-bit BGR, halved and
+    blurred) to the one before, in 1/64 code values; 0 for the first frame. ``cells``: 24 bytes, the mean L*
+    of 4 x 4 cells, then a* and b* of 2 x 2 cells, as OpenCV scales them to 0..255.
     """
 
     motion: bytes
