@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,20 +72,12 @@ def shuffle_rows(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(graph, "_one_row_per_block", shuffled)
 
 
-def at_first(message: str, act: Callable[[], None]) -> Callable[[Event], None]:
-    """An observer that acts when the first unit of a phase is done."""
-
-    def observe(event: Event) -> None:
-        if (event.kind, event.message, event.done) == ("chunk", message, 1):
-            act()
-
-    return observe
-
-
-def kill_an_actor() -> None:
-    victims = workers_below(os.getpid(), "EnhanceUnits")
-    assert victims, "no enhance actor was found"
-    os.kill(victims[0], signal.SIGKILL)
+def kill_an_actor(event: Event) -> None:
+    """When the first chunk is done."""
+    if (event.kind, event.message, event.done) == ("chunk", "frames", 1):
+        victims = workers_below(os.getpid(), "EnhanceUnits")
+        assert victims, "no enhance actor was found"
+        os.kill(victims[0], signal.SIGKILL)
 
 
 def rows_of(job: JobSettings, level: str) -> list[ChunkRow]:
@@ -110,7 +101,7 @@ def test_two_actors_one_killed_single_chunks_in_another_order_give_the_same_fram
 ) -> None:
     shuffle_rows(monkeypatch, 1)
     other = how(job, "two", actors=2, knots_per_chunk=1)
-    found = run_job(other, on_event=at_first("frames", kill_an_actor))
+    found = run_job(other, on_event=kill_an_actor)
     assert found.chunks > calm.chunks
     assert found.rows[0].frames_md5 == calm.rows[0].frames_md5
     # The pieces have other borders, the references under them are the very same results.
@@ -127,14 +118,18 @@ class InterruptionError(Exception):
 def test_three_actors_an_interruption_among_the_knots_and_a_resumption_give_the_same_frames(
     job: JobSettings, calm: RunSummary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt() -> None:
-        raise InterruptionError
+    groups: list[int] = []
+
+    def interrupt(event: Event) -> None:
+        if event.message == "knots":
+            groups.append(event.total)
+        if (event.kind, event.message) == ("chunk", "knots"):
+            raise InterruptionError
 
     shuffle_rows(monkeypatch, 2)
     other = how(job, "three", actors=3, knots_per_chunk=2)
     with pytest.raises(InterruptionError):
-        run_job(other, on_event=at_first("knots", interrupt))
-    before = rows_of(other, "knot")
+        run_job(other, on_event=interrupt)
     assert len(rows_of(other, "anchors")) == 2
     assert rows_of(other, "chunk") == []
 
@@ -142,8 +137,6 @@ def test_three_actors_an_interruption_among_the_knots_and_a_resumption_give_the_
     resumed = run(other, events)
     assert resumed.rows[0].frames_md5 == calm.rows[0].frames_md5
     assert not [event for event in events if event.message == "anchors"]
-    (again,) = {event.total for event in events if event.message == "knots"} or {0}
-    every = rows_of(other, "knot")
-    groups = {row.chunk for row in every}
-    assert again < len(groups)
-    assert {row.key: row.seconds for row in before}.items() <= {row.key: row.seconds for row in every}.items()
+    # At least the group whose end was heard of is committed; others may have ended unheard.
+    again = [event.total for event in events if event.message == "knots"] or [0]
+    assert again[0] < groups[0]
