@@ -34,11 +34,11 @@ def plan_json(plan: JobPlan) -> dict[str, Any]:
     return {
         "videos": plan.videos,
         "scenes": plan.scenes,
-        "knots": plan.knots,
         "chunks": plan.chunks,
         "chunks_done": plan.chunks_done,
         "frames": plan.frames,
         "rejected": [{"uri": r.uri, "code": r.code, "error": r.error} for r in plan.rejected],
+        "consistency": plan.consistency,
         "estimate": plan.estimate,
     }
 
@@ -48,7 +48,7 @@ def plan_lines(plan: JobPlan) -> list[tuple[str, str]]:
     lines = [
         ("videos", f"{plan.videos}"),
         ("scenes", f"{plan.scenes}"),
-        ("knots", f"{plan.knots}"),
+        ("knots", "{knots} {placed}, {anchors} of them anchors".format(**plan.consistency)),
         ("chunks", f"{plan.chunks} ({plan.chunks_done} already done)"),
         ("frames", f"{plan.frames}"),
         ("rejected", f"{len(plan.rejected)}"),

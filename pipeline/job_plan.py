@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import tempfile
@@ -20,7 +19,7 @@ from pipeline.keys import digest
 from pipeline.manifest import VideoRow, find_row
 from pipeline.model_files import model_digest
 from pipeline.pictures import load_pictures
-from pipeline.plan import ScenePlan, VideoPlan, plan_video
+from pipeline.plan import VideoPlan, plan_video
 from pipeline.settings import JobSettings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
@@ -154,25 +153,12 @@ class _Planner:
             "width": index.geometry.width,
             "height": index.geometry.height,
             "knots_placed": self.settings.consistency.knots,
-            "scene_list": [scene_record(scene) for scene in plan.scenes],
+            "scene_list": [scene.record() for scene in plan.scenes],
         }
         return _Planned(job, done, chunks_done, record)
 
     def _is_done(self, key: str) -> bool:
         return self.chunks.lookup(key) is not None
-
-
-def scene_record(scene: ScenePlan) -> dict[str, Any]:
-    """A scene for ``plan.json``: its frames, how many knots at which gaps, which anchors."""
-    gaps = [right - left for left, right in itertools.pairwise(scene.knots)]
-    return {
-        "first": scene.first,
-        "last": scene.last,
-        "knots": len(scene.knots),
-        "gaps": [min(gaps, default=0), max(gaps, default=0)],
-        "anchors": list(scene.anchors),
-        "flashes": scene.flashes,
-    }
 
 
 def growth(settings: JobSettings) -> int:
@@ -218,16 +204,16 @@ class Rejected:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What a run would do. ``estimate`` holds frames and bytes still to be computed; ``knots`` counts the
-    anchors among them too."""
+    """What a run would do. ``consistency`` counts knots (anchors among them) and says how they are placed;
+    ``estimate`` holds frames and bytes still to be computed."""
 
     videos: int
     scenes: int
-    knots: int
     chunks: int
     chunks_done: int
     frames: int
     rejected: tuple[Rejected, ...]
+    consistency: dict[str, Any] = field(default_factory=dict)
     estimate: dict[str, Any] = field(default_factory=dict)
 
 
@@ -261,11 +247,11 @@ def plan_job(settings: JobSettings) -> JobPlan:
     return JobPlan(
         videos=len(catalog),
         scenes=sum(len(item.job.plan.scenes) for item in planned),
-        knots=sum(len(scene.knots) for item in planned for scene in item.job.plan.scenes),
         chunks=sum(len(item.job.task.chunk_keys) for item in planned),
         chunks_done=sum(item.chunks_done for item in planned),
         frames=sum(item.job.plan.frames for item in planned),
         rejected=tuple(rejected),
+        consistency=_consistency(planned, settings),
         estimate=_estimate(planned, settings),
     )
 
@@ -283,6 +269,19 @@ def _index_here(
         return video, build_index(path, entry.uri, settings.limits, source_digest, settings.video)
     except SourceError as error:
         return error
+
+
+def _consistency(planned: Sequence[_Planned], settings: JobSettings) -> dict[str, Any]:
+    scenes = [scene for item in planned for scene in item.job.plan.scenes]
+    knots = sum(len(scene.knots) for scene in scenes)
+    return {
+        "sharing": settings.consistency.sharing if settings.enhance else "none",
+        "placed": settings.consistency.knots,
+        "knots": knots,
+        "anchors": sum(len(scene.anchors) for scene in scenes),
+        "flash_frames": sum(scene.flashes for scene in scenes),
+        "frames_per_knot": round(sum(s.last - s.first for s in scenes) / max(1, knots), 2),
+    }
 
 
 def _estimate(planned: Sequence[_Planned], settings: JobSettings) -> dict[str, Any]:

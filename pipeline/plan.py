@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.anchors import choose_anchors
 from pipeline.knots import place_knots, travel_of
@@ -31,6 +32,18 @@ class ScenePlan:
     knots: tuple[int, ...]
     anchors: tuple[int, ...]
     flashes: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """Facts for ``plan.json``: how many knots at which gaps, which anchors."""
+        gaps = [right - left for left, right in itertools.pairwise(self.knots)]
+        return {
+            "first": self.first,
+            "last": self.last,
+            "knots": len(self.knots),
+            "gaps": [min(gaps, default=0), max(gaps, default=0)],
+            "anchors": list(self.anchors),
+            "flash_frames": self.flashes,
+        }
 
 
 @dataclass(frozen=True)
