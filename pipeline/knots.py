@@ -16,8 +16,8 @@ from pipeline.video.looks import MOTION_STEPS, FrameLooks, Values
 #: Smallest gap between two knots, less where ``knot_every`` is below twice as much.
 LEAST_GAP = 4
 #: Travel after which a knot is due, in code values of the small picture summed over frames: pictures that
-#: change by 3 per frame get their knots 16 frames apart, by 6 per frame (handheld, sports) 8.
-KNOT_TRAVEL = 48
+#: change by 4 per frame get their knots 16 frames apart, by 8 per frame (handheld close-ups, passing cars) 8.
+KNOT_TRAVEL = 64
 
 
 def travel_of(looks: FrameLooks, flashes: Values) -> Values:

@@ -145,9 +145,9 @@ def test_the_last_gap_is_no_stump() -> None:
 
 
 def test_fast_motion_halves_the_gap_and_very_fast_motion_stops_at_the_least() -> None:
-    calm, fast, wild = (knots_of(looks_of([100] * 97, [pace] * 97)) for pace in (1, 6, 60))
+    calm, fast, wild = (knots_of(looks_of([100] * 97, [pace] * 97)) for pace in (1, 8, 60))
     assert set(gaps(calm)) == {16}
-    assert set(gaps(fast)) == {KNOT_TRAVEL // 6}
+    assert set(gaps(fast)) == {KNOT_TRAVEL // 8}
     assert set(gaps(wild)) == {LEAST_GAP}
     even = looks_of([100] * 97, [60] * 97)
     assert knots_of(even, knots="even") == calm
@@ -156,7 +156,7 @@ def test_fast_motion_halves_the_gap_and_very_fast_motion_stops_at_the_least() ->
 def test_knots_are_dense_where_a_picture_fades_and_only_there() -> None:
     fade = [200] * 48 + [200 - 8 * i for i in range(1, 25)] + [8] * 48
     knots = knots_of(looks_of(fade))
-    assert [k for k in knots if 48 <= k <= 72] == [48, 54, 60, 66]
+    assert [k for k in knots if 48 <= k <= 72] == [48, 56, 64]
     assert set(gaps(tuple(k for k in knots if k <= 48))) == {16}
 
 
@@ -213,7 +213,7 @@ def test_large_frames_make_smaller_chunks_but_never_none() -> None:
 
 def test_chunks_of_uneven_intervals_stay_below_the_bytes_too() -> None:
     # 10.8 million bytes a frame: 24 frames fit, three intervals of eight or one of sixteen.
-    lit = looks_of([100] * 129, [6] * 65 + [1] * 64)
+    lit = looks_of([100] * 129, [8] * 65 + [1] * 64)
     index = index_with(lit, geometry=Geometry(2560, 1400, Fraction(1), None))
     plan = plan_video(index, ConsistencySettings(), 1)
     frames = [chunk.last - chunk.first for chunk in plan.chunks]
