@@ -85,12 +85,16 @@ def find_cuts(scores: Sequence[float], ignored: np.ndarray, rate: Fraction) -> t
         (threshold, FlashFilter(mode=FlashFilter.Mode.MERGE, length=length))
         for threshold, length in ((CUT_SCORE, MIN_SCENE_FRAMES), (HARD_CUT_SCORE, 1))
     )
+    values = np.where(ignored, 0.0, np.asarray(scores, dtype=float))
+    # A filter decides at a frame above its threshold, or as many frames later as a scene must have; asking it
+    # about the others, which are nearly all, would take as long as measuring them.
+    asked = np.convolve(values >= CUT_SCORE, np.ones(MIN_SCENE_FRAMES + 1))[: len(values)] > 0
+    asked[:1] = True
     cuts = {0}
-    for ordinal, score in enumerate(scores):
+    for ordinal in np.flatnonzero(asked).tolist():
         time = FrameTimecode(ordinal, rate)
         for threshold, merging in filters:
-            above = score >= threshold and not ignored[ordinal]
-            found = merging.filter(timecode=time, above_threshold=above)
+            found = merging.filter(timecode=time, above_threshold=bool(values[ordinal] >= threshold))
             cuts.update(cut.frame_num for cut in found)
     return tuple(sorted(cuts))
 

@@ -12,12 +12,16 @@ import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from hypothesis import given
+from hypothesis import strategies as st
+from scenedetect.common import FrameTimecode
+from scenedetect.detector import FlashFilter
 
 from pipeline.plan import plan_scenes
 from pipeline.settings import ConsistencySettings
 from pipeline.video.flashes import FLASH_FRAMES, black_runs, flash_frames
 from pipeline.video.looks import LOOK_BYTES
-from pipeline.video.scenes import SceneFinder
+from pipeline.video.scenes import SceneFinder, find_cuts
 from tests.pipeline.looks import index_with
 from tests.pipeline.video.media import index_of
 
@@ -153,6 +157,18 @@ def test_knots_are_denser_in_a_dissolve_than_around_it_and_it_is_no_cut() -> Non
     assert [b - a for a, b in gaps if b <= 40] == [16, 16]
     assert all(b - a <= 10 for a, b in gaps if a > 32 and b <= 60)
     assert len([a for a, b in gaps if a >= 60]) <= 3
+
+
+@given(st.lists(st.sampled_from([0.0, 5.0, 26.9, 27.0, 40.0, 60.0, 99.0]), min_size=1, max_size=120))
+def test_cuts_are_those_of_a_filter_that_is_asked_about_every_frame(scores: list[float]) -> None:
+    rate = Fraction(30_000, 1001)
+    filters = [(27.0, FlashFilter(FlashFilter.Mode.MERGE, 8)), (60.0, FlashFilter(FlashFilter.Mode.MERGE, 1))]
+    expected = {0}
+    for threshold, merging in filters:
+        for ordinal, score in enumerate(scores):
+            found = merging.filter(FrameTimecode(ordinal, rate), score >= threshold)
+            expected.update(cut.frame_num for cut in found)
+    assert find_cuts(scores, np.zeros(len(scores), bool), rate) == tuple(sorted(expected))
 
 
 def test_motion_follows_the_pace_of_the_camera_and_not_the_grain() -> None:
