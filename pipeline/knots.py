@@ -1,10 +1,10 @@
 """Where the knots of a scene lie: a pure function of its frames' looks and the spec.
 
 A knot follows the one before it once the picture has travelled `KNOT_TRAVEL` since, at least `LEAST_GAP`
-and at most ``knot_every`` frames later. FRESCO (arXiv 2403.12962, section 3.3) inserts keyframes by blurred
-difference between a smallest and a largest gap too, the largest difference first; walking forward instead
-needs one pass, and a knot depends on the frames of its scene before it alone. Fades, dissolves and fast
-motion all are travel, so they get more knots; flashes are neither travel nor knots.
+and at most ``knot_every`` frames later. FRESCO (arXiv 2403.12962), as we read its code, also keeps keyframes
+between a smallest and a largest gap, and inserts the largest blurred difference first; walking forward needs
+one pass, and what happens later in a scene moves no knot but the last ones. Fades, dissolves and fast motion
+all are travel, so they get more knots; flashes are neither travel nor knots.
 """
 
 from __future__ import annotations

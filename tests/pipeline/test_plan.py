@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.knots import KNOT_TRAVEL, LEAST_GAP
@@ -32,7 +32,10 @@ def videos(draw: st.DrawFn) -> VideoIndex:
     return index_with(FrameLooks(motion.tobytes(), cells.tobytes()), (0, *sorted(cuts)))
 
 
-settings = st.builds(
+#: A shared machine may pause in the middle of any example.
+unhurried = settings(deadline=None)
+
+policies = st.builds(
     ConsistencySettings,
     anchors=st.integers(1, 8),
     knots=st.sampled_from(["adaptive", "even"]),
@@ -50,7 +53,8 @@ def knots_of(looks: FrameLooks, **changes: object) -> tuple[int, ...]:
     return scene.knots
 
 
-@given(videos(), settings)
+@unhurried
+@given(videos(), policies)
 def test_chunks_tile_the_video_and_gops_tile_the_chunks(index: VideoIndex, how: ConsistencySettings) -> None:
     plan = plan_video(index, how, 1)
     ordinals = [o for chunk in plan.chunks for o in range(chunk.first, chunk.last)]
@@ -64,7 +68,8 @@ def test_chunks_tile_the_video_and_gops_tile_the_chunks(index: VideoIndex, how: 
         assert scene.first <= chunk.first < chunk.last <= scene.last
 
 
-@given(videos(), settings)
+@unhurried
+@given(videos(), policies)
 def test_the_knots_of_a_chunk_bracket_all_its_frames(index: VideoIndex, how: ConsistencySettings) -> None:
     plan = plan_video(index, how, 1)
     for chunk in plan.chunks:
@@ -78,7 +83,8 @@ def test_the_knots_of_a_chunk_bracket_all_its_frames(index: VideoIndex, how: Con
         assert len(chunk.gops) == len(starts)
 
 
-@given(videos(), settings, st.integers(1, 12))
+@unhurried
+@given(videos(), policies, st.integers(1, 12))
 def test_scenes_knots_anchors_and_gops_do_not_depend_on_the_size_of_chunks(
     index: VideoIndex, how: ConsistencySettings, other: int
 ) -> None:
@@ -90,7 +96,8 @@ def test_scenes_knots_anchors_and_gops_do_not_depend_on_the_size_of_chunks(
     assert gops(one) == gops(two)
 
 
-@given(videos(), settings)
+@unhurried
+@given(videos(), policies)
 def test_knots_lie_between_the_least_and_the_largest_gap_and_include_both_ends(
     index: VideoIndex, how: ConsistencySettings
 ) -> None:
@@ -104,7 +111,8 @@ def test_knots_lie_between_the_least_and_the_largest_gap_and_include_both_ends(
         assert sum(b - a for a, b in knot_intervals(scene)) == scene.last - scene.first
 
 
-@given(videos(), settings)
+@unhurried
+@given(videos(), policies)
 def test_anchors_are_knots_each_once_and_as_many_as_the_scene_is_worth(
     index: VideoIndex, how: ConsistencySettings
 ) -> None:
@@ -118,11 +126,13 @@ def test_anchors_are_knots_each_once_and_as_many_as_the_scene_is_worth(
             assert not any(flashes[anchor] for anchor in scene.anchors)
 
 
-@given(videos(), settings)
+@unhurried
+@given(videos(), policies)
 def test_a_plan_is_the_same_whenever_it_is_made(index: VideoIndex, how: ConsistencySettings) -> None:
     assert plan_video(index, how, 1) == plan_video(replace(index), replace(how), 1)
 
 
+@unhurried
 @given(st.lists(st.integers(0, 40), min_size=40, max_size=200), st.integers(20, 39))
 def test_a_knot_depends_on_the_frames_before_it_alone(pace: list[int], changed: int) -> None:
     frames = len(pace)
