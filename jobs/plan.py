@@ -40,6 +40,7 @@ def plan_json(plan: JobPlan) -> dict[str, Any]:
         "chunks_done": plan.chunks_done,
         "frames": plan.frames,
         "rejected": [{"uri": r.uri, "code": r.code, "error": r.error} for r in plan.rejected],
+        "consistency": plan.consistency,
         "estimate": plan.estimate,
         "warnings": list(plan.warnings),
     }
@@ -50,6 +51,7 @@ def plan_lines(plan: JobPlan) -> list[tuple[str, str]]:
     lines = [
         ("videos", f"{plan.videos}"),
         ("scenes", f"{plan.scenes}"),
+        ("knots", "{knots} {placed}, {anchors} of them anchors".format(**plan.consistency)),
         ("chunks", f"{plan.chunks} ({plan.chunks_done} already done)"),
         ("frames", f"{plan.frames}"),
         ("rejected", f"{len(plan.rejected)}"),

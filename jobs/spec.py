@@ -28,6 +28,7 @@ from pipeline.settings import (
     Hdr,
     Interlaced,
     JobSettings,
+    Knots,
     Limits,
     Precision,
     Rotation,
@@ -92,6 +93,7 @@ class ConsistencySpec(Section):
 
     sharing: str = ConsistencySettings.sharing
     anchors: Annotated[int, Field(ge=1, le=16)] = ConsistencySettings.anchors
+    knots: Knots = ConsistencySettings.knots
     knot_every: Annotated[int, Field(ge=2, le=256)] = ConsistencySettings.knot_every
     knots_per_chunk: Annotated[int, Field(ge=1, le=256)] = ConsistencySettings.knots_per_chunk
     noise: NoiseSpec = NoiseSpec()
@@ -342,6 +344,7 @@ class JobSpec(Section):
             consistency=ConsistencySettings(
                 sharing=c.sharing,  # type: ignore[arg-type]  # checked by ConsistencySpec
                 anchors=c.anchors,
+                knots=c.knots,
                 knot_every=c.knot_every,
                 knots_per_chunk=c.knots_per_chunk,
                 rho=c.noise.rho,

@@ -101,14 +101,14 @@ class Enhancer:
         return blob
 
     def knots(
-        self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes
+        self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes | None
     ) -> dict[int, bytes]:
         """L2: knots [n, h, w, 3] of one scene, each reading style and anchors, by their ordinals.
 
         Together they share the replays of what they read; what a knot becomes does not depend on the others.
         """
         alone = [(ordinal,) for ordinal in task.ordinals]
-        blobs = self._references(task, frames, alone, Anchors(), load(anchors))
+        blobs = self._references(task, frames, alone, Anchors(), load(anchors or b""))
         return dict(zip(task.ordinals, blobs, strict=True))
 
     def chunk(

@@ -4,7 +4,7 @@
     style   -> references of the style pictures  once per job, beside indexing
     plan    -> scenes, knots, chunks             driver, pure; what is committed already is dropped
     anchors -> [actors]                          one row per scene
-    knots   -> [actors]                          one row per knot that is no anchor
+    knots   -> [actors]                          one row per chunk: its knots that are no anchors
     chunks  -> decode [CPU] -> enhance [actors] -> encode + commit [CPU] -> rows of about 1 kB
     rows    -> per-video countdown -> assemble + verify + publish [CPU] -> manifest row
 
@@ -56,6 +56,7 @@ from pipeline.tasks import (
     index_source,
     transcode_unit,
 )
+from pipeline.units import manifest_rows
 from pipeline.video.nvenc import UNAVAILABLE
 from pipeline.work import Failure, UnitTask
 
@@ -154,7 +155,7 @@ class _Run:
             self._quarantine(row)
         set_patience(_patience(job))
         config = pictures.enhancer_config(self.settings, self.cluster.device)
-        for level in ("anchors", "knot"):
+        for level in ("anchors", "knots"):
             self._references(level, job, config, prepared.style_numbers)
         self._chunks(job, config, prepared.style_numbers)
         rows = {**{row.video_uri: row for row in job.done_before}, **self.finished}
@@ -190,7 +191,6 @@ class _Run:
         units = [unit for video in self._open(job) for unit in video.references if unit.level == level]
         owners = _by_key(units)
         rows = [_unit_row(same[0]) for same in owners.values()]
-        label = "anchors" if level == "anchors" else "knots"
 
         def dataset(rows: list[Row]) -> Any:
             return (
@@ -199,7 +199,7 @@ class _Run:
                 .map(EnhanceUnits, **self._actors(len(rows), config, style_keys))
             )
 
-        for row in self._passes(label, rows, dataset):
+        for row in self._passes(level, rows, dataset):
             for unit in owners[row["key"]]:
                 self._note(row, unit, job)
 
@@ -276,21 +276,7 @@ class _Run:
             if task.video.uri not in self.finished:
                 self._quarantine(quarantined_row(job.keys, task.video, _failure(row)))
             return
-        self.chunk_rows.append(
-            ChunkRow(
-                key=task.key,
-                video_uri=task.video.uri,
-                level=task.level,
-                scene=task.scene,
-                chunk=task.number,
-                first=task.ordinals[0],
-                last=task.ordinals[-1] + 1,
-                frames=len(task.ordinals),
-                seconds=round(float(row["seconds"]), 3),
-                attempts=int(row["attempts"]),
-                node=str(row["node"]),
-            )
-        )
+        self.chunk_rows += manifest_rows(task, row)
 
     def _quarantine(self, row: VideoRow) -> None:
         write_quarantined(self.store, row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import importlib.metadata
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ def package_versions() -> dict[str, str]:
     return {name: _version(name) for name in _VERSIONED}
 
 
+@functools.cache
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
@@ -21,9 +21,10 @@ from pipeline.model_files import model_digest
 from pipeline.pictures import load_pictures
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.settings import JobSettings
-from pipeline.sharing_policies import POLICIES, facts_of, sharing_warnings
+from pipeline.sharing_policies import sharing_warnings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
+from pipeline.units import Units, missing_references, units_of
 from pipeline.video.container import choose_container
 from pipeline.video.copy_name import COPY, copy_extension
 from pipeline.video.index import build_index
@@ -124,7 +125,7 @@ class _Planner:
     def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
         plan = plan_video(index, self.settings.consistency, growth(self.settings))
         copied = self.settings.encode.codec == COPY
-        references, units = ([], []) if copied else self._units(video, plan)
+        units = Units((), (), ()) if copied else units_of(self.keys, video, plan)
         container = (
             copy_extension(entry.uri, index) if copied else choose_container(index, self.settings.encode)
         )
@@ -135,75 +136,30 @@ class _Planner:
             source_digest=video.source_digest,
             **_job_facts(self.keys),
         )
-        task = VideoTask(
-            video, row.video_key, container, output_relative(entry, container), tuple(u.key for u in units)
-        )
+        chunk_keys = tuple(unit.key for unit in units.chunks)
+        task = VideoTask(video, row.video_key, container, output_relative(entry, container), chunk_keys)
         done = find_row(self.store, entry.uri, row.video_key)
         if done is not None and (done.status != "done" or not self.store.exists(done.output_rel)):
             done = None
-        left = [unit for unit in units if self.chunks.lookup(unit.key) is None]
-        needed = {key for unit in left for key in (unit.anchors_key, *(key for _, key in unit.knot_keys))}
-        missing = tuple(
-            unit for unit in references if unit.key in needed and self.chunks.lookup(unit.key) is None
-        )
+        left = [unit for unit in units.chunks if not self._is_done(unit.key)]
+        missing = missing_references(units, left, self._is_done)
         job = VideoJob(task, row, self.keys, plan, () if done else missing, () if done else tuple(left))
-        chunks_done = len(units) if done else len(units) - len(left)
+        chunks_done = len(units.chunks) if done else len(units.chunks) - len(left)
         record = {
             "video_uri": entry.uri,
             "output_rel": task.output_rel,
             "frames": plan.frames,
             "scenes": len(plan.scenes),
-            "chunks": len(units),
+            "chunks": len(units.chunks),
             "width": index.geometry.width,
             "height": index.geometry.height,
+            "knots_placed": self.settings.consistency.knots,
+            "scene_list": [scene.record() for scene in plan.scenes],
         }
         return _Planned(job, done, chunks_done, record)
 
-    def _units(self, video: VideoRef, plan: VideoPlan) -> tuple[list[UnitTask], list[UnitTask]]:
-        """Reference units (anchors, then knots) and chunk units of a video, done or not."""
-        sharing = facts_of(self.settings.consistency) if self.settings.enhance else POLICIES["none"]
-        references: list[UnitTask] = []
-        anchors_of: dict[int, str] = {}
-        knots_of: dict[int, str] = {}
-        for planned in plan.scenes if sharing.anchors != "none" else ():
-            scene = replace(planned, anchors=(planned.first,)) if sharing.anchors == "first" else planned
-            key = self.keys.anchors(video.source_digest, scene)
-            anchors_of[scene.number] = key
-            references.append(UnitTask("anchors", key, video, scene.number, 0, scene.anchors))
-            for number, ordinal in enumerate(scene.knots if sharing.knots else ()):
-                if ordinal not in scene.anchors:
-                    knots_of[ordinal] = self.keys.knot(video.source_digest, scene, ordinal, key)
-                    references.append(
-                        UnitTask(
-                            level="knot",
-                            key=knots_of[ordinal],
-                            video=video,
-                            scene=scene.number,
-                            number=number,
-                            ordinals=(ordinal,),
-                            anchors_key=key,
-                        )
-                    )
-        units = []
-        for chunk in plan.chunks:
-            anchors_key = anchors_of.get(chunk.scene, "")
-            knot_keys = tuple((knot, knots_of[knot]) for knot in chunk.knots if knot in knots_of)
-            units.append(
-                UnitTask(
-                    level="chunk",
-                    key=self.keys.chunk(video.source_digest, chunk, anchors_key, knot_keys),
-                    video=video,
-                    scene=chunk.scene,
-                    number=chunk.number,
-                    ordinals=tuple(range(chunk.first, chunk.last)),
-                    grid=chunk.knots,
-                    gops=chunk.gops,
-                    anchors_key=anchors_key,
-                    knot_keys=knot_keys,
-                )
-            )
-        references.sort(key=lambda unit: unit.level)
-        return references, units
+    def _is_done(self, key: str) -> bool:
+        return self.chunks.lookup(key) is not None
 
 
 def growth(settings: JobSettings) -> int:
@@ -249,7 +205,8 @@ class Rejected:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What a run would do. ``estimate`` holds frames and bytes still to be computed."""
+    """What a run would do. ``consistency`` counts knots (anchors among them) and says how they are placed;
+    ``estimate`` holds frames and bytes still to be computed."""
 
     videos: int
     scenes: int
@@ -257,6 +214,7 @@ class JobPlan:
     chunks_done: int
     frames: int
     rejected: tuple[Rejected, ...]
+    consistency: dict[str, Any] = field(default_factory=dict)
     estimate: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -295,6 +253,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
         chunks_done=sum(item.chunks_done for item in planned),
         frames=sum(item.job.plan.frames for item in planned),
         rejected=tuple(rejected),
+        consistency=_consistency(planned, settings),
         estimate=_estimate(planned, settings),
         warnings=sharing_warnings(settings.consistency) if settings.enhance else (),
     )
@@ -315,6 +274,19 @@ def _index_here(
         return error
 
 
+def _consistency(planned: Sequence[_Planned], settings: JobSettings) -> dict[str, Any]:
+    scenes = [scene for item in planned for scene in item.job.plan.scenes]
+    knots = sum(len(scene.knots) for scene in scenes)
+    return {
+        "sharing": settings.consistency.sharing if settings.enhance else "none",
+        "placed": settings.consistency.knots,
+        "knots": knots,
+        "anchors": sum(len(scene.anchors) for scene in scenes),
+        "flash_frames": sum(scene.flashes for scene in scenes),
+        "frames_per_knot": round(sum(s.last - s.first for s in scenes) / max(1, knots), 2),
+    }
+
+
 def _estimate(planned: Sequence[_Planned], settings: JobSettings) -> dict[str, Any]:
     scale = growth(settings)
     left = [(item, sum(len(unit.ordinals) for unit in item.job.chunks)) for item in planned]
@@ -324,5 +296,5 @@ def _estimate(planned: Sequence[_Planned], settings: JobSettings) -> dict[str, A
     return {
         "frames_left": sum(frames for _, frames in left),
         "output_pixels_left": pixels,
-        "references_left": sum(len(item.job.references) for item in planned),
+        "references_left": sum(len(unit.makes) or 1 for item in planned for unit in item.job.references),
     }

@@ -16,7 +16,14 @@ from typing import Any, TypeAlias
 StrPath: TypeAlias = str | os.PathLike[str]
 
 _READ_BYTES = 1 << 20
-_PIXEL_CODE = ("operators/**/*.py", "pipeline/video/*.py", "pipeline/enhancer.py", "pipeline/plan.py")
+_PIXEL_CODE = (
+    "operators/**/*.py",
+    "pipeline/video/*.py",
+    "pipeline/enhancer.py",
+    "pipeline/plan.py",
+    "pipeline/knots.py",
+    "pipeline/anchors.py",
+)
 
 
 def canonical_json(obj: Any) -> bytes:

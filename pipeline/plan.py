@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
+from pipeline.anchors import choose_anchors
+from pipeline.knots import place_knots, travel_of
 from pipeline.settings import ConsistencySettings
+from pipeline.sharing_policies import facts_of
+from pipeline.video.flashes import black_frames, flash_frames
 from pipeline.video.types import VideoIndex
 
 #: Decoded frames of a chunk travel through the object store in one row.
@@ -19,13 +24,27 @@ MAX_CHUNK_BYTES = 256 * 2**20
 @dataclass(frozen=True)
 class ScenePlan:
     """Frames ``[first, last)`` between two cuts. ``knots`` are absolute ordinals, ascending, and begin
-    with ``first`` and end with ``last - 1``; ``anchors`` are some of them."""
+    with ``first`` and end with ``last - 1``; ``anchors`` are some of them; ``flashes`` counts the frames that
+    were avoided as either."""
 
     number: int
     first: int
     last: int
     knots: tuple[int, ...]
     anchors: tuple[int, ...]
+    flashes: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """Facts for ``plan.json``: how many knots at which gaps, which anchors."""
+        gaps = [right - left for left, right in itertools.pairwise(self.knots)]
+        return {
+            "first": self.first,
+            "last": self.last,
+            "knots": len(self.knots),
+            "gaps": [min(gaps, default=0), max(gaps, default=0)],
+            "anchors": list(self.anchors),
+            "flash_frames": self.flashes,
+        }
 
 
 @dataclass(frozen=True)
@@ -55,29 +74,29 @@ class VideoPlan:
 
 def plan_video(index: VideoIndex, consistency: ConsistencySettings, scale: int) -> VideoPlan:
     """Plan one indexed video; ``scale`` is the linear growth of pictures under ``enhance``."""
-    bounds = [*index.cuts, index.frames]
-    scenes = tuple(
-        plan_scene(number, first, last, consistency)
-        for number, (first, last) in enumerate(itertools.pairwise(bounds))
-    )
-    intervals = intervals_per_chunk(index, consistency, scale)
+    scenes = plan_scenes(index, consistency)
+    depth = 2 if index.bit_depth > 8 else 1
+    frame_bytes = 3 * depth * index.geometry.width * index.geometry.height * scale * scale
     chunks: list[ChunkPlan] = []
     for scene in scenes:
-        chunks += plan_chunks(scene, intervals, len(chunks))
+        chunks += plan_chunks(scene, consistency.knots_per_chunk, MAX_CHUNK_BYTES // frame_bytes, len(chunks))
     return VideoPlan(index.frames, scenes, tuple(chunks))
 
 
-def plan_scene(number: int, first: int, last: int, consistency: ConsistencySettings) -> ScenePlan:
-    """Knots every ``knot_every`` frames and on the last frame; up to ``anchors`` of them, evenly spread.
-
-    A scene gets ``min(anchors, ceil(frames / 64) + 1, knots)`` anchors.
-    """
-    knots = list(range(first, last, consistency.knot_every))
-    if knots[-1] != last - 1:
-        knots.append(last - 1)
-    count = min(consistency.anchors, -(-(last - first) // 64) + 1, len(knots))
-    anchors = tuple(knots[(2 * j + 1) * len(knots) // (2 * count)] for j in range(count))
-    return ScenePlan(number, first, last, tuple(knots), anchors)
+def plan_scenes(index: VideoIndex, consistency: ConsistencySettings) -> tuple[ScenePlan, ...]:
+    """Scenes between cuts, with knots and anchors."""
+    looks = index.looks.looks()
+    flashes = flash_frames(index.looks)
+    steady = ~(flashes | black_frames(index.looks))
+    travel = travel_of(index.looks, flashes) if consistency.knots == "adaptive" else None
+    scenes = []
+    for number, (first, last) in enumerate(itertools.pairwise([*index.cuts, index.frames])):
+        knots = place_knots(first, last, consistency.knot_every, flashes, travel)
+        anchors: tuple[int, ...] = (first,)
+        if facts_of(consistency).anchors != "first":
+            anchors = choose_anchors(knots, looks, steady, first, last, consistency.anchors)
+        scenes.append(ScenePlan(number, first, last, knots, anchors, int(flashes[first:last].sum())))
+    return tuple(scenes)
 
 
 def knot_intervals(scene: ScenePlan) -> tuple[tuple[int, int], ...]:
@@ -88,31 +107,27 @@ def knot_intervals(scene: ScenePlan) -> tuple[tuple[int, int], ...]:
     return tuple(zip(starts, (*starts[1:], scene.last), strict=True))
 
 
-def plan_chunks(scene: ScenePlan, intervals_per_chunk: int, numbered_from: int) -> list[ChunkPlan]:
-    """Cut a scene into chunks of up to ``intervals_per_chunk`` knot intervals."""
-    intervals = knot_intervals(scene)
+def plan_chunks(
+    scene: ScenePlan, most_intervals: int, most_frames: int, numbered_from: int
+) -> list[ChunkPlan]:
+    """Cut a scene into chunks of up to ``most_intervals`` knot intervals and ``most_frames`` frames, each
+    of one interval at least."""
     chunks: list[ChunkPlan] = []
-    for at in range(0, len(intervals), intervals_per_chunk):
-        mine = intervals[at : at + intervals_per_chunk]
-        first, last = mine[0][0], mine[-1][1]
-        right = min((knot for knot in scene.knots if knot >= last), default=scene.knots[-1])
+    intervals = knot_intervals(scene)
+    at = 0
+    while at < len(intervals):
+        first, stop = intervals[at][0], at + 1
+        while stop < min(at + most_intervals, len(intervals)) and intervals[stop][1] - first <= most_frames:
+            stop += 1
         chunks.append(
             ChunkPlan(
                 scene=scene.number,
                 number=numbered_from + len(chunks),
                 first=first,
-                last=last,
-                gops=tuple(b - a for a, b in mine),
-                knots=tuple(knot for knot in scene.knots if first <= knot <= right),
+                last=intervals[stop - 1][1],
+                gops=tuple(b - a for a, b in intervals[at:stop]),
+                knots=scene.knots[at : stop + 1],
             )
         )
+        at = stop
     return chunks
-
-
-def intervals_per_chunk(index: VideoIndex, consistency: ConsistencySettings, scale: int) -> int:
-    """``knots_per_chunk``, fewer when frames are large: a chunk's output stays below MAX_CHUNK_BYTES."""
-    depth = 2 if index.bit_depth > 8 else 1
-    frame_bytes = 3 * depth * index.geometry.width * index.geometry.height * scale * scale
-    fitting = MAX_CHUNK_BYTES // (frame_bytes * consistency.knot_every)
-    return max(1, min(consistency.knots_per_chunk, fitting))
-

@@ -12,6 +12,7 @@ Sharing = Literal[
     "none", "first_frame", "sparse_causal", "chunk_first", "chunk_joint",
     "anchors", "knots_hard", "knots", "propagate", "correspondence",
 ]  # fmt: skip
+Knots = Literal["adaptive", "even"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Autoencoder = Literal["vae", "analytic"]
 Container = Literal["auto", "mp4", "mkv", "mov", "webm"]
@@ -35,6 +36,7 @@ class StorageSettings:
 class ConsistencySettings:
     """How frames share attention. Times are frame counts on the absolute grid of a scene.
 
+    ``knots``: where the picture moves or fades, ``adaptive`` ones lie closer than ``knot_every``.
     ``warp_noise``: the noise of frames between knots moves with the source's picture (policies with knots).
     ``frames_per_batch`` is the fixed batch shape of the network; it changes bits. ``merge`` is the share of
     a frame's tokens that are merged into those of its knots, ``fusion`` the strength with which its estimates
@@ -43,6 +45,7 @@ class ConsistencySettings:
 
     sharing: Sharing = "knots"
     anchors: int = 4
+    knots: Knots = "adaptive"
     knot_every: int = 16
     knots_per_chunk: int = 8
     rho: float = 0.8

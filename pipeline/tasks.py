@@ -36,6 +36,7 @@ from pipeline.video.copy_name import COPY
 from pipeline.video.encode import encode_rgb_segment, encode_source_segment
 from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes, index_to_bytes
+from pipeline.video.integers import Hashes, Integers
 from pipeline.video.nvenc import check_encoder
 from pipeline.video.pass_through import verify_copy
 from pipeline.video.published import verified_facts, verified_metrics
@@ -179,11 +180,15 @@ class EnhanceUnits:
             pictures = self._enhancer.chunk(frames, row["frames"], task.grid, anchors, knots)
             return {"frames": pictures, "references": b""}
         if task.level == "anchors":
-            blob = self._enhancer.anchors(frames, row["frames"])
+            self._commit(task.key, self._enhancer.anchors(frames, row["frames"]), "anchors")
         else:
-            (blob,) = self._enhancer.knots(frames, row["frames"], anchors or b"").values()
-        self._context.chunks.commit_bytes(task.key, ".safetensors", blob, {"level": task.level})
+            made = self._enhancer.knots(frames, row["frames"], anchors)
+            for knot, key in task.makes:
+                self._commit(key, made[knot], "knot")
         return {**small, "frames": _NO_FRAMES, "references": b""}
+
+    def _commit(self, key: str, blob: bytes, level: str) -> None:
+        self._context.chunks.commit_bytes(key, ".safetensors", blob, {"level": level})
 
 
 def encode_unit(row: Row, context: TaskContext) -> Row:
@@ -199,7 +204,7 @@ def encode_unit(row: Row, context: TaskContext) -> Row:
         with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
             path = os.path.join(folder, "segment.mkv")
             segment = encode_rgb_segment(path, row["frames"], task.gops, index, context.encode, before)
-            context.chunks.commit(task.key, ".mkv", path, {"segment": dataclasses.asdict(segment)})
+            context.chunks.commit(task.key, ".mkv", path, {"segment": _segment_facts(segment)})
         return {}
 
     return _small(guarded(row, context, "encode", work))
@@ -218,7 +223,7 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
             path = os.path.join(folder, "segment.mkv")
             frames = treated_frames(source, index, first, last)
             segment = encode_source_segment(path, frames, task.gops, index, context.encode)
-            context.chunks.commit(task.key, ".mkv", path, {"segment": dataclasses.asdict(segment)})
+            context.chunks.commit(task.key, ".mkv", path, {"segment": _segment_facts(segment)})
         return {}
 
     return _small(guarded(row, context, "encode", work))
@@ -325,9 +330,19 @@ def _index(context: TaskContext, key: str) -> VideoIndex:
     return _INDEXES[place]
 
 
+def _segment_facts(segment: Segment) -> dict[str, Any]:
+    integers = {"frame_hashes": segment.frame_hashes.to_text(), "ranks": segment.ranks.to_text()}
+    return {**dataclasses.asdict(segment), **integers}
+
+
 def _segment(facts: dict[str, Any]) -> Segment:
-    lists = {name: tuple(facts[name]) for name in ("frame_hashes", "ranks")}
-    return Segment(**{**facts, **lists})
+    return Segment(
+        **{
+            **facts,
+            "frame_hashes": Hashes.from_text(facts["frame_hashes"]),
+            "ranks": Integers.from_text(facts["ranks"]),
+        }
+    )
 
 
 def _small(row: Row) -> Row:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Level = Literal["anchors", "knot", "chunk"]
+Level = Literal["anchors", "knots", "chunk"]
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,11 @@ class VideoRef:
 
 @dataclass(frozen=True)
 class UnitTask:
-    """One anchors, knot or chunk task. ``ordinals`` are the frames it needs, absolute and ascending.
+    """One anchors, knots or chunk task. ``ordinals`` are the frames it needs, absolute and ascending.
 
     ``grid`` are the knots around them; ``gops`` the GOP sizes of a chunk. What it reads lies in the chunk
-    store under ``anchors_key`` ("" when none) and ``knot_keys`` (pairs of ordinal and key).
+    store under ``anchors_key`` ("" when none) and ``knot_keys`` (pairs of ordinal and key). Knots are
+    committed one by one, as ``makes`` (pairs of ordinal and key) says; anything else under ``key``.
     """
 
     level: Level
@@ -36,6 +37,7 @@ class UnitTask:
     gops: tuple[int, ...] = ()
     anchors_key: str = ""
     knot_keys: tuple[tuple[int, str], ...] = ()
+    makes: tuple[tuple[int, str], ...] = ()
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -56,6 +58,7 @@ class UnitTask:
             gops=tuple(raw["gops"]),
             anchors_key=raw["anchors_key"],
             knot_keys=tuple((ordinal, key) for ordinal, key in raw["knot_keys"]),
+            makes=tuple((ordinal, key) for ordinal, key in raw["makes"]),
         )
 
 

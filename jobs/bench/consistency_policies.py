@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jobs.bench.even_plan import plan_scene
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
-from pipeline.plan import ScenePlan, plan_chunks, plan_scene
+from pipeline.plan import ScenePlan, plan_chunks
 from pipeline.settings import ConsistencySettings
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def render_chunks(enhancer: Enhancer, clip: Clip, how: ConsistencySettings) -> I
             made = {ordinal: made[ordinal] for ordinal in made if ordinal in grid}
             for ordinal in grid:
                 if ordinal not in made and ordinal not in scene.anchors:
-                    made[ordinal] = enhancer.knot(clip.task([ordinal]), clip.frames([ordinal]), anchors)
+                    made |= enhancer.knots(clip.task([ordinal]), clip.frames([ordinal]), anchors)
         ordinals = range(first, last)
         yield enhancer.chunk(clip.task(ordinals), clip.frames(ordinals), grid, anchors, made)
 
@@ -125,5 +126,5 @@ def enhancer_of(
 def _chunks(
     scene: ScenePlan, how: ConsistencySettings
 ) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    for chunk in plan_chunks(scene, how.knots_per_chunk, 0):
+    for chunk in plan_chunks(scene, how.knots_per_chunk, scene.last, 0):
         yield chunk.first, chunk.last, chunk.knots

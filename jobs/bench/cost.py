@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.bench.cost_networks import SD15, SDXL, Counted, SceneCost, closed_form, unit_scene
+from jobs.bench.even_plan import plan_scene
 from jobs.bench.race import Race, race
 from jobs.bench.result import BenchResult, Target
 from jobs.console import say
 from jobs.demo.degrade import NOISE, SCALE, degrade, read_clip
 from jobs.demo.demo import TRUTH
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
-from pipeline.plan import ScenePlan, plan_scene
+from pipeline.plan import ScenePlan
 from pipeline.settings import ConsistencySettings, JobSettings
 
 #: The default may cost this many times what independent frames cost.

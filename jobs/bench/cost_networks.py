@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.plan import ScenePlan, plan_scene
+from jobs.bench.even_plan import plan_scene
+from pipeline.plan import ScenePlan
 from pipeline.settings import ConsistencySettings
 
 if TYPE_CHECKING:

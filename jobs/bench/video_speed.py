@@ -82,7 +82,7 @@ class _Work:
     def __init__(self, path: str, settings: EncodeSettings, folder: Path) -> None:
         self.path, self.settings, self.folder = path, settings, folder
         self.index = build_index(path, path, Limits(), "")
-        consistency = ConsistencySettings()
+        consistency = ConsistencySettings(knots="even")
         self.gop = consistency.knot_every
         self.chunks = plan_video(self.index, consistency, 1).chunks
         geometry = self.index.geometry

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
@@ -23,6 +24,7 @@ from pipeline.settings import EncodeSettings
 from pipeline.video.carry import MUXERS, Carried, carried_packets, carry_stream, clean_tags, packet_seconds
 from pipeline.video.encoders import HDR_ENCODERS
 from pipeline.video.geometry import is_rotation, scaled_matrix, scaled_sar
+from pipeline.video.integers import Integers
 from pipeline.video.opening import has_hidden_alpha, open_media
 from pipeline.video.probe import video_stream
 from pipeline.video.timestamps import decode_times, reorder_delay
@@ -77,7 +79,7 @@ class _Assembling:
         segment_paths: Sequence[str],
         container: str,
         settings: EncodeSettings,
-        ranks: list[int],
+        ranks: Integers,
     ) -> None:
         self.source, self.index, self.container = source, index, container
         self.segment_paths, self.ranks = segment_paths, ranks
@@ -189,8 +191,8 @@ class _Assembling:
         index = self.index
         ticks = index.time_base.numerator
         offset = int(self.shift * index.time_base.denominator)
-        pts = [p * ticks + offset for p in index.pts]
-        dts = decode_times(pts, reorder_delay(self.ranks))
+        pts = Integers(p * ticks + offset for p in index.pts)
+        dts = Integers(decode_times(pts, reorder_delay(self.ranks)))
         extradata = first.streams.video[0].codec_context.extradata
         clock = Fraction(1, index.time_base.denominator)
         at, last = 0, index.frames - 1
@@ -258,15 +260,15 @@ def _open_segment(path: str, *, probe: bool = False) -> AbstractContextManager[A
         raise _mismatch(f"{path} cannot be read ({type(error).__name__})") from error
 
 
-def _whole_ranks(segments: Sequence[Segment], index: VideoIndex) -> list[int]:
+def _whole_ranks(segments: Sequence[Segment], index: VideoIndex) -> Integers:
     """Presentation rank in the whole video of every packet, in the order of the files."""
-    ranks: list[int] = []
+    ranks = array("q")
     for segment in segments:
         before = len(ranks)
         ranks.extend(before + rank for rank in segment.ranks)
     if len(ranks) != index.frames:
         raise _mismatch(f"{len(segments)} segments hold {len(ranks)} frames, the source {index.frames}")
-    return ranks
+    return Integers(ranks)
 
 
 def _mismatch(why: str) -> ChunkError:

@@ -72,18 +72,21 @@ def decode_frames(path: str, index: VideoIndex, a: int, b: int) -> Iterator[Vide
 
 def _go_on(path: str, index: VideoIndex, a: int) -> Generator[VideoFrame]:
     """Verified frames from ``a`` on from a decoder that an earlier range left behind, if that is nearer than
-    the key frame before ``a``."""
-    kept = _kept().pop(_identity(path, index), None)
-    if kept is None:
-        return
-    at, frames = kept
+    the key frame before ``a``; nothing otherwise.
+
+    It is handed on as it is: wrapped anew for every range, a thousand ranges would be a thousand calls deep.
+    """
+    at, frames = _kept().pop(_identity(path, index), (0, _nothing()))
     if not _key_ordinal(index, a) <= at <= a:
         frames.close()
-        return
-    for frame in frames:
-        if at >= a:
-            yield frame
-        at += 1
+    for _ in range(at, a):
+        if next(frames, None) is None:
+            break
+    return frames
+
+
+def _nothing() -> Generator[VideoFrame]:
+    yield from ()
 
 
 def _keep(path: str, index: VideoIndex, at: int, frames: Generator[VideoFrame]) -> None:

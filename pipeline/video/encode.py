@@ -31,6 +31,7 @@ from pipeline.settings import EncodeSettings
 from pipeline.video.colour import convert_frame
 from pipeline.video.encoders import EncoderPlan, configure, open_encoder, plan_encoder
 from pipeline.video.geometry import as_stored
+from pipeline.video.integers import Hashes, Integers
 from pipeline.video.opening import DecodeCount, Decoder, decode_stream
 from pipeline.video.planes import clean_copy, hash64
 from pipeline.video.rgb import model_picture, stored_frame
@@ -244,8 +245,8 @@ def _read_back(path: str, ranks: list[int], plan: EncoderPlan, extradata: bytes)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Segment(
         frames=frames,
-        frame_hashes=tuple(hashes),
-        ranks=tuple(ranks),
+        frame_hashes=Hashes(hashes),
+        ranks=Integers(ranks),
         codec=plan.codec,
         pix_fmt=plan.pix_fmt,
         width=plan.width,

@@ -6,12 +6,14 @@ and field pictures make all of them wrong. Later reads are checked against this 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any, NoReturn
 
+import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -24,6 +26,7 @@ from pipeline.video.colour import resolve_colour
 from pipeline.video.fields import FieldDetective
 from pipeline.video.geometry import is_turned
 from pipeline.video.hdr import TRANSFER_HLG, TRANSFER_PQ, light_peak
+from pipeline.video.integers import Hashes, Integers
 from pipeline.video.oddities import Oddities, described, warnings_of
 from pipeline.video.opening import DecodeCount, Decoder, demux
 from pipeline.video.planes import hash64
@@ -80,17 +83,18 @@ def build_index(
 
 
 class _Scan:
-    """State of the pass. Grows by a few integers per frame."""
+    """State of the pass. Grows by a few integers of eight bytes per frame."""
 
     def __init__(self, facts: Probe, uri: str, limits: Limits, policy: VideoPolicy) -> None:
         self.facts, self.uri, self.limits, self.policy = facts, uri, limits, policy
         self.count = DecodeCount()
-        self.raw_pts: list[int | None] = []
-        self.times = _Times((), facts.time_base, 0)
-        self.hashes: list[int] = []
-        self.keys: list[tuple[int, int]] = []
-        self.packet_pts: list[int] = []
-        self.before_key: list[int] = []
+        self.known_pts = array("q")
+        self.untimed: list[int] = []
+        self.times = _Times(Integers(), facts.time_base, 0)
+        self.hashes = array("Q")
+        self.keys = array("q")
+        self.packet_pts = array("q")
+        self.before_key = array("q")
         self.interlaced = 0
         self.last_duration = 0
         self.picture: tuple[int, int, str] | None = None
@@ -109,9 +113,9 @@ class _Scan:
         ordinal = 0
         for frame in self._frames(container, stream, decoder, head):
             self._check(frame, ordinal, stream)
-            self.raw_pts.append(frame.pts)
+            self._note_time(frame.pts, ordinal)
             self.hashes.append(hash64(frame))
-            self.scenes.feed(ordinal, frame)
+            self.scenes.feed(frame)
             self.fields.feed(ordinal, frame)
             self.interlaced += frame.interlaced_frame
             if ordinal % _SIDE_DATA_EVERY == 0:
@@ -137,7 +141,12 @@ class _Scan:
             if not self.keys and not packet.is_keyframe:
                 self.before_key.append(packet.pts)
         if packet.is_keyframe:
-            self.keys.append((packet.pts, packet.dts if packet.dts is not None else packet.pts))
+            self.keys.extend((packet.pts, packet.dts if packet.dts is not None else packet.pts))
+
+    def _note_time(self, pts: int | None, ordinal: int) -> None:
+        if pts is None:
+            self.untimed.append(ordinal)
+        self.known_pts.append(pts or 0)
 
     def _check(self, frame: VideoFrame, ordinal: int, stream: VideoStream) -> None:
         picture = (frame.width, frame.height, frame.format.name)
@@ -206,26 +215,34 @@ class _Scan:
 
     def _settle_times(self) -> _Times:
         time_base = self.facts.time_base
-        fault = find_fault(self.raw_pts)
+        raw = self._raw_times()
+        fault = find_fault(raw)
         if fault is None:
-            return _Times(tuple(pts for pts in self.raw_pts if pts is not None), time_base, 0)
+            return _Times(Integers(self.known_pts), time_base, 0)
         if fault.code == "no_timestamps" and self.policy.assume_fps is not None:
             rate = Fraction(self.policy.assume_fps)
-            count = len(self.raw_pts)
-            return _Times(
-                tuple(i * rate.denominator for i in range(count)), Fraction(1, rate.numerator), count
-            )
+            count = len(raw)
+            steady = Integers(range(0, count * rate.denominator, rate.denominator))
+            return _Times(steady, Fraction(1, rate.numerator), count)
         if fault.code == "no_timestamps" or self.policy.timestamps == "reject":
             self._refuse_times(fault)
-        step = usual_step(self.raw_pts) or self.last_duration or round(1 / (self._stated_rate() * time_base))
-        pts, rebuilt = rebuild_times(self.raw_pts, max(1, step))
-        return _Times(tuple(pts), time_base, rebuilt)
+        step = usual_step(raw) or self.last_duration or round(1 / (self._stated_rate() * time_base))
+        pts, rebuilt = rebuild_times(raw, max(1, step))
+        return _Times(Integers(pts), time_base, rebuilt)
+
+    def _raw_times(self) -> Sequence[int | None]:
+        if not self.untimed:
+            return self.known_pts
+        raw: list[int | None] = list(self.known_pts)
+        for ordinal in self.untimed:
+            raw[ordinal] = None
+        return raw
 
     def _refuse_times(self, fault: TimeFault) -> NoReturn:
         at, rebuild = fault.ordinal, "remux it with correct times, or set video.timestamps: rebuild"
         reasons = {
             "no_timestamps": "has no timestamps; remux it with a known frame rate, or give video.assume_fps",
-            "pts_missing": f"has {fault.missing} of {len(self.raw_pts)} frames without a time; {rebuild}",
+            "pts_missing": f"has {fault.missing} of {len(self.known_pts)} frames without a time; {rebuild}",
             "duplicate_pts": f"shows two frames at the same time (frames {at - 1} and {at}); {rebuild}",
             "pts_not_monotonic": f"goes back in time at frame {at}; {rebuild}",
         }
@@ -256,8 +273,9 @@ class _Scan:
     def index(self, source_digest: str) -> VideoIndex:
         facts, (width, height, pix_fmt) = self.facts, self.picture or (0, 0, "")
         pts = self.times.pts
-        steps = [b - a for a, b in pairwise(pts)]
-        last = self.last_duration or (steps[-1] if steps else 0) or 1
+        steps = np.diff(np.asarray(pts))
+        last = self.last_duration or (int(steps[-1]) if len(steps) else 0) or 1
+        keys = np.unique(np.asarray(self.keys, dtype=np.int64).reshape(-1, 2), axis=0)
         treatment = self._treatment()
         aspect = facts.geometry.sample_aspect_ratio
         geometry = Geometry(width, height, aspect, self.first.display_matrix)
@@ -272,11 +290,12 @@ class _Scan:
             time_base=self.times.time_base,
             average_rate=self._rate(),
             pts=pts,
-            durations=(*steps, last),
-            frame_hashes=tuple(self.hashes),
-            key_pts=tuple(pts for pts, _ in sorted(set(self.keys))),
-            key_dts=tuple(dts for _, dts in sorted(set(self.keys))),
+            durations=Integers(np.append(steps, last)),
+            frame_hashes=Hashes(self.hashes),
+            key_pts=Integers(keys[:, 0]),
+            key_dts=Integers(keys[:, 1]),
             cuts=self.scenes.cuts(),
+            looks=self.scenes.looks(),
             colour=self.colour,
             geometry=turned_geometry(geometry) if treatment.turn else geometry,
             interlaced_frames=self.interlaced,
@@ -305,9 +324,9 @@ class _Scan:
             pts=self.times.pts,
             time_base=self.times.time_base,
             rebuilt=self.times.rebuilt,
-            missing=sum(pts is None for pts in self.raw_pts),
-            packet_pts=tuple(self.packet_pts),
-            before_key=tuple(self.before_key),
+            missing=len(self.untimed),
+            packet_pts=Integers(self.packet_pts),
+            before_key=Integers(self.before_key),
             resized=tuple(self.resized),
             hdr=self._hdr_name,
             interlaced=self.interlaced,
@@ -324,7 +343,7 @@ class _Scan:
 class _Times:
     """Presentation times, and how many of them are not the file's own."""
 
-    pts: tuple[int, ...]
+    pts: Integers
     time_base: Fraction
     rebuilt: int
 

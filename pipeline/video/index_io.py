@@ -1,7 +1,8 @@
-"""The index as bytes: zlib-compressed canonical JSON, equal bytes for equal indices."""
+"""The index as bytes: zlib-compressed canonical JSON, equal bytes for equal indices; integers as base64."""
 
 from __future__ import annotations
 
+import base64
 import json
 import zlib
 from dataclasses import asdict, fields
@@ -9,9 +10,11 @@ from fractions import Fraction
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.video.integers import Hashes, Integers
+from pipeline.video.looks import FrameLooks
 from pipeline.video.types import Colour, Geometry, Hdr, StreamSummary, Treatment, VideoIndex
 
-SCHEMA = "reelweave-index-2"
+SCHEMA = "reelweave-index-4"
 
 
 def index_to_bytes(index: VideoIndex) -> bytes:
@@ -41,15 +44,22 @@ def index_from_bytes(data: bytes) -> VideoIndex:
 def _encode(value: Any) -> str:
     if isinstance(value, Fraction):
         return f"{value.numerator}/{value.denominator}"
+    if isinstance(value, Integers):
+        return value.to_text()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     raise TypeError(f"{type(value).__name__} has no place in an index")
 
 
 def _restore(raw: dict[str, Any]) -> VideoIndex:
     values = {f.name: _tuples(raw[f.name]) for f in fields(VideoIndex)}
+    values |= {name: Integers.from_text(raw[name]) for name in ("pts", "durations", "key_pts", "key_dts")}
+    values["frame_hashes"] = Hashes.from_text(raw["frame_hashes"])
     geometry = raw["geometry"]
     values["time_base"] = Fraction(raw["time_base"])
     values["average_rate"] = Fraction(raw["average_rate"])
     values["streams"] = tuple(StreamSummary(**s) for s in raw["streams"])
+    values["looks"] = FrameLooks(**{n: base64.b64decode(v, validate=True) for n, v in raw["looks"].items()})
     values["colour"] = Colour(**raw["colour"])
     values["geometry"] = Geometry(
         width=geometry["width"],

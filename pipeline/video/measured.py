@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -14,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.errors import SourceError
+from pipeline.video.integers import Hashes, Integers
 from pipeline.video.opening import DecodeCount, Decoder, decode_stream, has_hidden_alpha, open_media
 from pipeline.video.planes import hash64, plane_rows
 from pipeline.video.probe import video_stream
@@ -52,24 +54,26 @@ def _measure(container: InputContainer, stream: VideoStream, watchers: Sequence[
     decoder = Decoder(stream, alpha=has_hidden_alpha(stream))
     count = DecodeCount()
     whole = hashlib.md5(usedforsecurity=False)
-    hashes: list[int] = []
-    pts: list[int] = []
+    times = hashlib.sha256()
+    hashes, pts = array("Q"), array("q")
     last = 0
     for frame in decode_stream(container, stream, decoder, count):
         for rows in plane_rows(frame):
             data: Any = rows if rows.flags.c_contiguous else rows.tobytes()
             whole.update(data)
         hashes.append(hash64(frame))
-        pts.append(frame.pts if frame.pts is not None else -1)
+        time = frame.pts if frame.pts is not None else -1
+        times.update(f",{time}".encode() if pts else str(time).encode())
+        pts.append(time)
         last = int(frame.duration or 0)
         for watch in watchers:
             watch(frame)
     return Measured(
         frames=len(pts),
         frames_md5=whole.hexdigest(),
-        frame_hashes=tuple(hashes),
-        pts=tuple(pts),
-        pts_sha256=hashlib.sha256(",".join(map(str, pts)).encode()).hexdigest(),
+        frame_hashes=Hashes(hashes),
+        pts=Integers(pts),
+        pts_sha256=times.hexdigest(),
         time_base=Fraction(stream.time_base or 1),
         decode_errors=count.errors + count.corrupt,
         last_duration=last,

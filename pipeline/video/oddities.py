@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
+from pipeline.video.integers import Integers
 from pipeline.video.presentation import gap_warnings
 from pipeline.video.types import Probe, Treatment
 
@@ -27,12 +30,12 @@ class Oddities:
     facts: Probe
     errors: int
     corrupt: int
-    pts: tuple[int, ...]
+    pts: Integers
     time_base: Fraction
     rebuilt: int
     missing: int
-    packet_pts: tuple[int, ...]
-    before_key: tuple[int, ...]
+    packet_pts: Integers
+    before_key: Integers
     resized: tuple[tuple[int, int, int, str], ...]
     hdr: str
     interlaced: int
@@ -71,18 +74,19 @@ def _holes(seen: Oddities) -> str:
     """The times of packets that gave no frame."""
     if seen.rebuilt:
         return ""
-    holes = sorted(pts for pts in {*seen.packet_pts} - {*seen.pts} if pts >= seen.pts[0])
-    if not holes:
+    unseen = np.setdiff1d(np.asarray(seen.packet_pts), np.asarray(seen.pts))
+    holes = unseen[unseen >= seen.pts[0]]
+    if not len(holes):
         return ""
     more = "" if len(holes) <= _NAMED else f" and {len(holes) - _NAMED} more"
-    return f"; missing_pts={holes[:_NAMED]}{more}"
+    return f"; missing_pts={holes[:_NAMED].tolist()}{more}"
 
 
 def _times(seen: Oddities, assume_fps: str | None) -> Iterator[str]:
     if not seen.rebuilt:
         # Codecs with hidden pictures may show the first one later than they store it.
         early = seen.before_key if seen.facts.codec in _HIDING else seen.packet_pts
-        lead = sum(pts < seen.pts[0] for pts in early)
+        lead = int((np.asarray(early) < seen.pts[0]).sum())
         if lead:
             yield f"leading_packets_undecodable={lead}: the file starts before its first key frame"
     elif seen.time_base != seen.facts.time_base:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.video.facts import read_facts
+from pipeline.video.integers import Integers
 from pipeline.video.measured import measure
 from pipeline.video.quality import lossless_problems
 from pipeline.video.types import VideoIndex
@@ -41,6 +42,6 @@ def verify_copy(path: str, index: VideoIndex) -> Verification:
     )
 
 
-def _time_problems(found: tuple[int, ...], planned: tuple[int, ...]) -> Iterator[str]:
+def _time_problems(found: Integers, planned: Integers) -> Iterator[str]:
     if found != planned:
         yield f"{len(found)} frames or their times differ from the {len(planned)} that were indexed"

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class TimeFault:
@@ -72,15 +75,17 @@ def usual_step(times: Sequence[int | None]) -> int | None:
 
 def running_time(pts: Sequence[int]) -> int:
     """First to last frame without the jumps of the clock, in time base units."""
-    limit = _longest_step(pts)
-    return sum(b - a for a, b in pairwise(pts) if b - a <= limit)
+    steps = np.diff(np.asarray(pts))
+    return int(steps[steps <= _longest_step(steps)].sum())
 
 
 def gap_warnings(pts: Sequence[int], time_base: Fraction) -> list[str]:
     """One sentence per hole in increasing times, at most eight."""
-    limit = _longest_step(pts)
-    gaps = [(b - a, i + 1) for i, (a, b) in enumerate(pairwise(pts)) if b - a > limit]
-    return [f"pts_gap: {float(gap * time_base):.3f} s before frame {i}, times kept" for gap, i in gaps[:8]]
+    steps = np.diff(np.asarray(pts))
+    holes = np.flatnonzero(steps > _longest_step(steps))[:8]
+    return [
+        f"pts_gap: {float(int(steps[i]) * time_base):.3f} s before frame {i + 1}, times kept" for i in holes
+    ]
 
 
 def _known(raw: Sequence[int | None], ordinal: int) -> int:
@@ -116,9 +121,8 @@ def _longest_consistent(raw: Sequence[int | None]) -> list[int]:
     return kept
 
 
-def _longest_step(pts: Sequence[int]) -> int:
+def _longest_step(steps: NDArray[np.int64]) -> int:
     """A longer step than ten usual ones is a hole; too few frames tell nothing of what is usual."""
-    steps = sorted(b - a for a, b in pairwise(pts))
     if len(steps) < 8:
-        return max(steps, default=0)
-    return 10 * steps[len(steps) // 2]
+        return int(steps.max(initial=0))
+    return 10 * int(np.partition(steps, len(steps) // 2)[len(steps) // 2])

@@ -6,7 +6,7 @@ piece run backwards at the next when frame times vary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
 def presentation_ranks(pts: Sequence[int]) -> list[int]:
@@ -23,16 +23,12 @@ def reorder_delay(ranks: Sequence[int]) -> int:
     return max((i - rank for i, rank in enumerate(ranks)), default=0)
 
 
-def decode_times(sorted_pts: Sequence[int], delay: int) -> list[int]:
+def decode_times(sorted_pts: Sequence[int], delay: int) -> Iterator[int]:
     """DTS per packet in decode order: strictly increasing and never after the packet's pts.
 
     Packet i, whose rank is at least ``i - delay``, decodes when frame ``i - delay`` is shown; the
     first ``delay`` packets get steps before the first frame.
     """
-    if not sorted_pts:
-        return []
     step = max(1, sorted_pts[1] - sorted_pts[0]) if len(sorted_pts) > 1 else 1
-    return [
-        sorted_pts[i - delay] if i >= delay else sorted_pts[0] - (delay - i) * step
-        for i in range(len(sorted_pts))
-    ]
+    for i in range(len(sorted_pts)):
+        yield sorted_pts[i - delay] if i >= delay else sorted_pts[0] - (delay - i) * step

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
+
+from pipeline.video.integers import Hashes, Integers
+from pipeline.video.looks import FrameLooks
 
 Origin = Literal["source", "assumed"]
 Deinterlace = Literal["", "flagged", "tff", "bff"]
@@ -104,11 +107,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """What one linear pass over a file found. All per-frame tuples are in presentation order.
+    """What one linear pass over a file found. All per-frame values are in presentation order.
 
     ``pts`` are integers in ``time_base``; ``frame_hashes`` are 64-bit hashes of the decoded planes;
     ``key_pts``/``key_dts`` describe the key packets (dts falls back to pts);
-    ``cuts`` are the ordinals at which a scene starts, beginning with 0.
+    ``cuts`` are the ordinals at which a scene starts, beginning with 0; ``looks`` measures every frame.
     ``field_order`` is FFmpeg's AVFieldOrder of the stream (0 unknown, 1 progressive, 2/4 top first,
     3/5 bottom first).
     """
@@ -122,12 +125,13 @@ class VideoIndex:
     bit_depth: int
     time_base: Fraction
     average_rate: Fraction
-    pts: tuple[int, ...]
-    durations: tuple[int, ...]
-    frame_hashes: tuple[int, ...]
-    key_pts: tuple[int, ...]
-    key_dts: tuple[int, ...]
+    pts: Integers
+    durations: Integers
+    frame_hashes: Hashes
+    key_pts: Integers
+    key_dts: Integers
     cuts: tuple[int, ...]
+    looks: FrameLooks
     colour: Colour
     geometry: Geometry
     interlaced_frames: int
@@ -136,6 +140,10 @@ class VideoIndex:
     hdr: Hdr | None = None
     field_order: int = 0
     treatment: Treatment = Treatment()
+
+    def __post_init__(self) -> None:
+        _pack(self, Integers, "pts", "durations", "key_pts", "key_dts")
+        _pack(self, Hashes, "frame_hashes")
 
     @property
     def frames(self) -> int:
@@ -152,8 +160,8 @@ class Segment:
     """
 
     frames: int
-    frame_hashes: tuple[int, ...]
-    ranks: tuple[int, ...]
+    frame_hashes: Hashes
+    ranks: Integers
     codec: str
     pix_fmt: str
     width: int
@@ -161,6 +169,10 @@ class Segment:
     extradata_md5: str
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        _pack(self, Integers, "ranks")
+        _pack(self, Hashes, "frame_hashes")
 
 
 @dataclass(frozen=True)
@@ -190,9 +202,19 @@ class Measured:
 
     frames: int
     frames_md5: str
-    frame_hashes: tuple[int, ...]
-    pts: tuple[int, ...]
+    frame_hashes: Hashes
+    pts: Integers
     pts_sha256: str
     time_base: Fraction
     decode_errors: int
     last_duration: int = 0
+
+    def __post_init__(self) -> None:
+        _pack(self, Integers, "pts")
+        _pack(self, Hashes, "frame_hashes")
+
+
+def _pack(value: Any, kind: type[Integers], *names: str) -> None:
+    """Fields given as any integers become compact ones."""
+    for name in names:
+        object.__setattr__(value, name, kind.of(getattr(value, name)))

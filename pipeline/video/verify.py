@@ -21,6 +21,7 @@ from fractions import Fraction
 from itertools import chain, pairwise
 
 import av
+import numpy as np
 from av.error import FFmpegError
 
 from pipeline.errors import SourceError
@@ -214,10 +215,12 @@ def _object_problems(written: ObjectFacts, settings: EncodeSettings | None) -> I
 def _picture_problems(measured: Measured, segments: Sequence[Segment]) -> Iterator[str]:
     if measured.decode_errors:
         yield f"{measured.decode_errors} decode errors in the output"
-    planned = list(chain.from_iterable(s.frame_hashes for s in segments))
-    wrong = [i for i, (a, b) in enumerate(zip(measured.frame_hashes, planned, strict=False)) if a != b]
-    if wrong:
-        yield f"{len(wrong)} frames decode to other pictures than their segments, first frame {wrong[0]}"
+    planned = chain.from_iterable(s.frame_hashes for s in segments)
+    differ = (i for i, (a, b) in enumerate(zip(measured.frame_hashes, planned, strict=False)) if a != b)
+    first = next(differ, None)
+    if first is not None:
+        wrong = 1 + sum(1 for _ in differ)
+        yield f"{wrong} frames decode to other pictures than their segments, first frame {first}"
 
 
 def _time_problems(
@@ -260,8 +263,8 @@ def _video_offset(measured: Measured, index: VideoIndex) -> Fraction:
 
 def _hold_warnings(measured: Measured, index: VideoIndex, seconds: Fraction) -> Iterator[str]:
     """Containers other than Matroska have no durations, only distances of decoding times."""
-    steps = sorted(index.durations[:-1])
-    if not steps or index.durations[-1] < _HOLD_STEPS * steps[len(steps) // 2]:
+    steps = np.sort(np.asarray(index.durations)[:-1])
+    if not len(steps) or index.durations[-1] < _HOLD_STEPS * int(steps[len(steps) // 2]):
         return
     planned, found = index.durations[-1] * index.time_base, measured.last_duration * measured.time_base
     if abs(planned - found) > _HALF_MILLISECOND:

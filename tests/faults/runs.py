@@ -16,8 +16,8 @@ from tests.pipeline.video.media import Clip, make_clip
 FRAMES = 24
 
 
-def write_job(folder: Path, output: str, steps: int = 4) -> Path:
-    """A job of six chunks; ``steps`` of the sampler make them slower."""
+def write_job(folder: Path, output: str, steps: int = 4, sharing: str = "none") -> Path:
+    """A job of six chunks; ``steps`` of the sampler make them slower, ``sharing`` adds phases before them."""
     make_clip(folder / "a.mp4", Clip(pts=range(0, FRAMES * 512, 512)))
     write_style(folder / "style.png")
     job = {
@@ -32,7 +32,7 @@ def write_job(folder: Path, output: str, steps: int = 4) -> Path:
                 }
             }
         ],
-        "consistency": {"sharing": "none", "knot_every": 4, "knots_per_chunk": 1},
+        "consistency": {"sharing": sharing, "knots": "even", "knot_every": 4, "knots_per_chunk": 1},
         "cluster": {"address": "local", "actors": [1, 1]},
     }
     path = folder / f"{output}.yaml"
@@ -63,17 +63,22 @@ def wait_for_segments(run: subprocess.Popen[str], output: Path, count: int) -> N
         time.sleep(0.02)
 
 
-def workers(group: int, name: str) -> list[int]:
-    """Process ids of Ray workers named ``name`` in the session ``group`` of a run."""
-    found = []
+def workers_below(ancestor: int, name: str) -> list[int]:
+    """Process ids of Ray workers named ``name`` among the descendants of process ``ancestor``."""
+    parents, names = {}, {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
         try:
-            command = (folder / "cmdline").read_bytes().decode(errors="replace")
-            session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
+            names[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
-        if name in command and session == group:
-            found.append(int(folder.name))
+    found = []
+    for process, command in names.items():
+        above: int | None = process
+        while above is not None and above != ancestor:
+            above = parents.get(above)
+        if above == ancestor and name in command:
+            found.append(process)
     return found

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.video.verify import measure
-from tests.faults.runs import FRAMES, segments, start, wait_for_segments, workers, write_job
+from tests.faults.runs import FRAMES, segments, start, wait_for_segments, workers_below, write_job
 
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_without_redoing_what_was_committed(tmp_path: Path) -> None:
-    undisturbed = start(write_job(tmp_path, "calm"))
+    undisturbed = start(write_job(tmp_path, "calm", sharing="knots"))
     assert undisturbed.wait(timeout=300) == 0, undisturbed.communicate()[1]
 
-    job = write_job(tmp_path, "killed")
+    job = write_job(tmp_path, "killed", sharing="knots")
     output = tmp_path / "killed"
     victim = start(job)
     wait_for_segments(victim, output, 2)
@@ -52,7 +52,7 @@ def test_a_worker_killed_in_mid_chunk_costs_one_attempt_and_no_frame(tmp_path: P
     output = tmp_path / "out"
     running = start(job)
     wait_for_segments(running, output, 1)
-    victims = workers(running.pid, "EnhanceUnits")
+    victims = workers_below(running.pid, "EnhanceUnits")
     assert victims, "no enhance actor was found"
     for victim in victims:
         os.kill(victim, signal.SIGKILL)
@@ -70,7 +70,7 @@ def test_every_helper_of_a_run_may_be_killed_while_it_starts(tmp_path: Path) -> 
         deadline = time.monotonic() + 120
         victims: list[int] = []
         while not victims and running.poll() is None and time.monotonic() < deadline:
-            victims = workers(running.pid, name)
+            victims = workers_below(running.pid, name)
         assert victims, f"no process of {name} was found"
         os.kill(victims[0], signal.SIGKILL)
     _, log = running.communicate(timeout=300)

@@ -134,6 +134,16 @@ def test_plan_json_counts_the_work_and_names_what_would_be_quarantined(tmp_path:
     assert rejected["uri"] == str(tmp_path / "videos" / "empty.mp4")
     assert rejected["code"] == "empty"
     assert found["estimate"]["frames_left"] == 12
+    knots = found["consistency"]["knots"]
+    assert 2 <= knots <= 4
+    assert found["consistency"] == {
+        "sharing": "knots",
+        "placed": "adaptive",
+        "knots": knots,
+        "anchors": 2,
+        "flash_frames": 0,
+        "frames_per_knot": 12 / knots,
+    }
     assert sorted(tmp_path.rglob("*")) == before
 
 

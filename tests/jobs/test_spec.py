@@ -195,6 +195,7 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
         ({"consistency": {"sharing": "knot"}}, "consistency.sharing", "did you mean 'knots'"),
         ({"consistency": {"anchors": 0}}, "consistency.anchors", "at least 1"),
         ({"consistency": {"knot_every": 1}}, "consistency.knot_every", "at least 2"),
+        ({"consistency": {"knots": "evn"}}, "consistency.knots", "did you mean 'even'"),
         ({"consistency": {"knots_per_chunk": 0}}, "consistency.knots_per_chunk", "at least 1"),
         ({"consistency": {"noise": {"rho": 1.5}}}, "consistency.noise.rho", "at most 1"),
         ({"consistency": {"noise": 0.8}}, "consistency.noise", "a mapping"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -84,6 +85,14 @@ def test_a_source_that_lost_frames_is_noticed(tmp_path):
     with pytest.raises(SourceError) as caught:
         list(decode_frames(path, longer, 20, 25))
     assert caught.value.code == "decode_mismatch"
+
+
+def test_more_ranges_in_a_row_than_python_calls_may_nest_decode_like_few(tmp_path):
+    frames = sys.getrecursionlimit() + 50
+    path = make_clip(tmp_path / "a.mp4", Clip(pts=range(0, frames * 512, 512), width=16, height=16))
+    index = index_of(path)
+    one_by_one = [hash64(frame) for at in range(frames) for frame in decode_frames(path, index, at, at + 1)]
+    assert one_by_one == list(index.frame_hashes)
 
 
 def test_ranges_outside_the_video_and_unsorted_ordinals_are_refused(tmp_path):

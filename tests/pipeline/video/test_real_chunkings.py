@@ -1,8 +1,6 @@
 """Real clips cut into segments of 1, 2, 3, 12, 48 and all frames: the same file comes out each time.
 
-Lossless identity over every file of ``clips`` and ``derived`` whose answer is not a refusal. Only the very
-long ones (`ONE_CUT`) are tried in one way each: no clip with more than 1000 frames is written as one segment,
-and the six minutes of AV1 are cut every 1200 frames.
+Lossless identity over every file of ``clips`` and ``derived`` whose answer is not a refusal.
 """
 
 from __future__ import annotations
@@ -41,11 +39,8 @@ LONG = {
     "clips/hlg10_dv_rot_opengop.mp4": 100, "clips/nasa_2v2a2s.mp4": 325, "clips/sar16_11_aac.mp4": 202,
     "clips/traffic_vfr.mp4": 576, "clips/vp9_10bit_hidden_frames.webm": 72, "clips/vp9_alpha.webm": 150,
     "derived/full_features_opengop10.mkv": 132, "derived/one_keyframe_900f.mp4": 900,
-    "derived/pal_interlaced_tff_opengop.mkv": 125,
-}  # fmt: skip
-ONE_CUT = {
-    "clips/long_6min_av1_60fps.mp4": (21_766, 1200), "clips/talk_42s_aac.mp4": (1272, 48),
-    "derived/multiscene_known_cuts.mp4": (1094, 48),
+    "clips/long_6min_av1_60fps.mp4": 21_766, "clips/talk_42s_aac.mp4": 1272,
+    "derived/multiscene_known_cuts.mp4": 1094, "derived/pal_interlaced_tff_opengop.mkv": 125,
 }  # fmt: skip
 #: Two frames at one time; `test_real_clips` has the refusal.
 REFUSED = {"clips/mpeg2_bff_opengop.mpg"}
@@ -56,7 +51,6 @@ ODD = {"clips/vp9_161x121.webm"}
 def _cases() -> list[Any]:
     cases = [(name, size, False) for name, frames in SHORT.items() for size in _useful(frames)]
     cases += [(name, size, True) for name in LONG for size in SIZES]
-    cases += [(name, size, True) for name, (_, size) in ONE_CUT.items()]
     return [
         pytest.param(name, size, marks=[pytest.mark.slow] if slow else [], id=f"{name}-{_word(size)}")
         for name, size, slow in cases
@@ -106,8 +100,8 @@ def test_every_clip_of_the_folder_is_tried_or_known_to_be_refused():
     media = shared_dir() / "media"
     files = {f"{p.parent.name}/{p.name}" for k in ("clips", "derived") for p in (media / k).iterdir()}
     files = {name for name in files if not name.endswith(".tsv")}
-    assert files == {*SHORT, *LONG, *ONE_CUT, *REFUSED}
-    frames = {**SHORT, **LONG, **{name: count for name, (count, _) in ONE_CUT.items()}}
+    assert files == {*SHORT, *LONG, *REFUSED}
+    frames = {**SHORT, **LONG}
     assert frames == {name: _truth()[name]["frames"] for name in frames}
 
 

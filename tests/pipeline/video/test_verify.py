@@ -226,7 +226,7 @@ def test_v2_and_v3_see_a_lost_frame(lossy: Case) -> None:
 def test_v3_and_v6_see_one_changed_frame(rich: Case, tmp_path: Path) -> None:
     segments = [*rich.trip.segments]
     changed = segments[1].frame_hashes
-    segments[1] = replace(segments[1], frame_hashes=(*changed[:3], "0" * 32, *changed[4:]))
+    segments[1] = replace(segments[1], frame_hashes=(*changed[:3], 0, *changed[4:]))
     found = rich.check(segments=segments)
     assert failed(found) == {"V3_pictures"}
     assert found.problems[0].endswith(f"first frame {segments[0].frames + 3}")

@@ -1,0 +1,86 @@
+"""Frames that are no look of their scene: flashes, dropouts and black, found from `FrameLooks` alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.video.looks import LIGHTNESS_CELLS, LOOK_BYTES, FrameLooks, Values
+
+#: The longest flash, in frames: photographers' take one, lightning a few.
+FLASH_FRAMES = 4
+#: How far mean L* (0..255) must step up (or down) and back. Flicker of old film stays below mostly.
+FLASH_STEP = 10
+#: How far apart (mean over all cells, 0..255) the frames around a flash may look.
+FLASH_RETURN = 10
+#: L* (0..255) up to which every cell of a frame counts as black: 4 % of white, code 12 of sRGB.
+BLACK = 10
+
+
+def flash_frames(looks: FrameLooks) -> Values:
+    """Which frames belong to a flash or a dropout: bool [frames].
+
+    A flash is a run of up to `FLASH_FRAMES` frames that are all brighter (or all darker) by `FLASH_STEP`
+    than both the frame before and the frame after, which look like each other: at most `FLASH_RETURN`
+    apart, and less than half as far as either is from any frame of the run. A short scene between two
+    others is none, since those differ; of flashes in quick succession the bright frames are the flashes.
+    """
+    found = np.zeros(looks.frames, bool)
+    lightness = _lightness(looks)
+    cells = looks.looks()
+    for light, length in itertools.product((lightness, -lightness), range(1, FLASH_FRAMES + 1)):
+        for start in _steps(light, length):
+            before, after = start - 1, start + length
+            run = range(start, after)
+            if found[before] or found[after]:
+                continue
+            apart = _distance(cells, before, after)
+            nearest = min(min(_distance(cells, i, before), _distance(cells, i, after)) for i in run)
+            if apart <= FLASH_RETURN * LOOK_BYTES and 2 * apart < nearest:
+                found[start:after] = True
+    return found
+
+
+def black_frames(looks: FrameLooks) -> Values:
+    """Which frames are black all over: bool [frames]."""
+    return np.asarray((looks.looks()[:, :LIGHTNESS_CELLS] <= BLACK).all(1))
+
+
+def black_runs(looks: FrameLooks) -> Iterator[tuple[int, int]]:
+    """Half-open ranges of black frames, ascending."""
+    edges = np.flatnonzero(np.diff(black_frames(looks).astype(np.int8), prepend=0, append=0))
+    for start, stop in edges.reshape(-1, 2):
+        yield int(start), int(stop)
+
+
+def seams_of_nothing(looks: FrameLooks) -> Values:
+    """Frames that differ from the one before without being the start of a scene: bool [frames].
+
+    The edges of flashes, and the first and last frames of a fade from or to black, whose hue and
+    saturation leap although hardly any light has changed.
+    """
+    seams = np.zeros(looks.frames, bool)
+    flashes, black, lightness = flash_frames(looks), black_frames(looks), _lightness(looks)
+    faint = np.abs(np.diff(lightness)) < FLASH_STEP * LIGHTNESS_CELLS
+    seams[1:] = flashes[1:] | flashes[:-1] | (faint & (black[1:] | black[:-1]))
+    return seams
+
+
+def _lightness(looks: FrameLooks) -> Values:
+    """Sum of L* over the cells: int64 [frames]."""
+    return looks.looks()[:, :LIGHTNESS_CELLS].sum(1, dtype=np.int64)
+
+
+def _steps(light: Values, length: int) -> list[int]:
+    """First frames of runs of ``length`` that step up and back down."""
+    if len(light) < length + 2:
+        return []
+    runs = np.lib.stride_tricks.sliding_window_view(light[1:-1], length)
+    up = runs.min(1) - np.maximum(light[: len(runs)], light[length + 1 :])
+    return [int(i) + 1 for i in np.flatnonzero(up >= FLASH_STEP * LIGHTNESS_CELLS)]
+
+
+def _distance(cells: Values, one: int, other: int) -> int:
+    return int(np.abs(cells[one].astype(np.int64) - cells[other]).sum())
