@@ -16,6 +16,7 @@ from jobs.bench.even_plan import plan_scene
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.plan import ScenePlan, plan_chunks
 from pipeline.settings import ConsistencySettings
+from pipeline.sharing_policies import facts_of
 
 if TYPE_CHECKING:
     from pipeline.enhancer import Enhancer
@@ -54,13 +55,15 @@ class Policy:
 
 def render_chunks(enhancer: Enhancer, clip: Clip, how: ConsistencySettings) -> Iterator[Frames]:
     """As jobs do: anchors of the scene, knots, then the chunks in order."""
-    scene = plan_scene(0, 0, clip.count, how)
+    scene, facts = plan_scene(0, 0, clip.count, how), facts_of(how)
+    if facts.anchors == "first":
+        scene = replace(scene, anchors=(0,))
     anchors = None
-    if how.sharing != "none":
+    if facts.anchors != "none":
         anchors = enhancer.anchors(clip.task(scene.anchors), clip.frames(scene.anchors))
     made: dict[int, bytes] = {}
     for first, last, grid in _chunks(scene, how):
-        if how.sharing.startswith("knots") and anchors is not None:
+        if facts.knots and anchors is not None:
             made = {ordinal: made[ordinal] for ordinal in made if ordinal in grid}
             for ordinal in grid:
                 if ordinal not in made and ordinal not in scene.anchors:

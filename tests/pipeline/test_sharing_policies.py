@@ -8,8 +8,18 @@ from typing import get_args
 import pytest
 
 from pipeline.job_keys import JobKeys
+from pipeline.plan import plan_scenes, plan_video
 from pipeline.settings import ConsistencySettings, JobSettings, Sharing
-from pipeline.sharing_policies import POLICIES, facts_of, needs_features, sharing_warnings
+from pipeline.sharing_policies import (
+    POLICIES,
+    facts_of,
+    needs_features,
+    needs_motion,
+    sharing_warnings,
+)
+from pipeline.units import units_of
+from pipeline.work import VideoRef
+from tests.pipeline.looks import index_with, still
 
 DEPENDENT = {"sparse_causal", "chunk_first", "chunk_joint"}
 
@@ -50,4 +60,26 @@ def test_features_are_asked_for_by_matching_policies_and_by_merging() -> None:
     assert needs_features(how("propagate"))
     assert needs_features(how("knots", merge=0.5))
     assert not needs_features(how("knots", fusion=0.5))
-    assert facts_of(how("first_frame")).anchors == "first"
+
+
+def test_motion_is_asked_for_by_fusion_and_warped_noise() -> None:
+    assert needs_motion(how("knots", fusion=0.5))
+    assert needs_motion(how("knots", warp_noise=True))
+    assert not needs_motion(how("correspondence"))
+
+
+def test_under_first_frame_the_first_frame_of_each_scene_is_its_only_anchor() -> None:
+    scenes = plan_scenes(index_with(still(90), (0, 40)), how("first_frame"))
+    assert [scene.anchors for scene in scenes] == [(0,), (40,)]
+
+
+@pytest.mark.parametrize("sharing", POLICIES)
+def test_only_what_a_policy_reads_is_planned(sharing: str) -> None:
+    consistency, index = how(sharing), index_with(still(90), (0, 40))
+    settings = JobSettings("job", 7, ("in.mp4",), "out", consistency=consistency, enhance=({"restore": {}},))
+    plan = plan_video(index, consistency, 1)
+    units = units_of(JobKeys(settings, "model", "cpu"), VideoRef("in.mp4", "digest", "index"), plan)
+    facts = facts_of(consistency)
+    assert len(units.anchors) == (0 if facts.anchors == "none" else 2)
+    assert bool(units.knots) == facts.knots
+    assert all(bool(unit.anchors_key) == (facts.anchors != "none") for unit in units.chunks)
