@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from pipeline.enhancer import Enhancer
 from pipeline.settings import ConsistencySettings
 from pipeline.sharing_policies import POLICIES
 from tests.pipeline.test_enhancer import STYLIZE, clip, config, task
+from tests.support.tiny_models import save_tiny_sd
 
 GRID, ANCHORS, LENGTH = (0, 3, 4), (0, 4), 5
 CUT = 3
@@ -49,11 +53,9 @@ def style() -> bytes:
 class Scene:
     """One scene of five frames under one policy, in chunks of one's choosing."""
 
-    def __init__(self, item: dict[str, Any], way: str, style: bytes, **changes: Any) -> None:
-        how = ConsistencySettings(knot_every=3, anchors=2, **WAYS[way], **changes)
-        self.facts = POLICIES[how.sharing]
-        self.frames = clip(LENGTH, 32, 48) if "stylize" in item else clip(LENGTH, 16, 24)
-        self.enhancer = Enhancer(config(item, consistency=how), {0: style} if "stylize" in item else {})
+    def __init__(self, enhancer: Enhancer, frames: np.ndarray) -> None:
+        self.enhancer, self.frames = enhancer, frames
+        self.facts = POLICIES[enhancer.config.consistency.sharing]
         self.anchors = None if self.facts.anchors == "none" else self._anchors()
         self.knots = self._knots() if self.facts.knots and self.anchors else {}
 
@@ -72,6 +74,17 @@ class Scene:
         return self.enhancer.chunk(task(*ordinals), self.frames[first:last], grid, self.anchors, knots)
 
 
+def consistency(way: str, **changes: Any) -> ConsistencySettings:
+    return ConsistencySettings(knot_every=3, anchors=2, **WAYS[way], **changes)
+
+
+def scene_of(item: dict[str, Any], way: str, style: bytes, batch: int = 1) -> Scene:
+    facts = config(item, consistency=consistency(way, frames_per_batch=batch))
+    if "stylize" in item:
+        return Scene(Enhancer(facts, {0: style}), clip(LENGTH, 32, 48))
+    return Scene(Enhancer(facts), clip(LENGTH, 16, 24))
+
+
 _DONE: dict[Any, np.ndarray] = {}
 
 
@@ -84,7 +97,7 @@ def run(item: dict[str, Any], way: str, style: bytes, cuts: tuple[int, ...], bat
 
 
 def _run(item: dict[str, Any], way: str, style: bytes, cuts: tuple[int, ...], batch: int) -> np.ndarray:
-    scene = Scene(item, way, style, frames_per_batch=batch)
+    scene = scene_of(item, way, style, batch)
     bounds = (0, *cuts, LENGTH)
     pictures = [scene.chunk(a, b) for a, b in itertools.pairwise(bounds)]
     scene.enhancer.close()
@@ -124,9 +137,12 @@ def test_rows_of_a_batch_have_references_and_matches_of_their_own(way: str, styl
 
 
 @pytest.mark.parametrize(
-    "way", ["first_frame", "sparse_causal", "knots", "propagate", "correspondence", "merged"]
+    ("item", "way"),
+    [
+        *((PSLD, way) for way in ("sparse_causal", "correspondence", "merged", "fused")),
+        *((DPIR, way) for way in ("first_frame", "propagate", "correspondence", "fused")),
+    ],
 )
-@pytest.mark.parametrize("item", [PSLD, DPIR], ids=["psld", "dpir"])
 def test_policies_restore_as_well_with_gradients_and_with_mirror_images(
     item: dict[str, Any], way: str, style: bytes
 ) -> None:
@@ -144,10 +160,31 @@ def test_restored_pictures_do_not_depend_on_the_cut_either(item: dict[str, Any],
 
 
 def test_references_carry_their_sources_only_where_tokens_are_matched(style: bytes) -> None:
-    matched, plain = Scene(STYLIZE, "propagate", style), Scene(STYLIZE, "knots", style)
+    matched, plain = (scene_of(STYLIZE, way, style) for way in ("propagate", "knots"))
     assert matched.anchors is not None
     assert plain.anchors is not None
     assert load(matched.anchors)["0/source"].shape == (2, 12, 8, 12)
     assert "0/source" not in load(plain.anchors)
     for scene in (matched, plain):
         scene.enhancer.close()
+
+
+@pytest.mark.parametrize(("way", "precision"), [("correspondence", "fp32"), ("merged", "bf16")])
+def test_matched_policies_work_under_guidance_and_in_half_precision(
+    way: str, precision: str, tmp_path: Path
+) -> None:
+    """SD's layout with a prompt: both branches of guidance read banks of their own, by the same matches."""
+    item = copy.deepcopy(STYLIZE)
+    item["stylize"] |= {"prompt": "ink", "guidance": 3.0}
+    item["stylize"]["method"] |= {"steps": 1, "strength": 1.0}
+    facts = config(item, model=str(save_tiny_sd(tmp_path)), precision=precision)
+    first = Enhancer(facts)
+    style = first.style(0, clip(1, 64, 64)[0][::-1])
+    first.close()
+    enhancer = Enhancer(dataclasses.replace(facts, consistency=consistency(way)), {0: style})
+    scene = Scene(enhancer, clip(LENGTH, 40, 56))
+    whole = scene.chunk(0, LENGTH)
+    assert np.array_equal(whole[:CUT], scene.chunk(0, CUT))
+    enhancer.config = dataclasses.replace(facts, consistency=consistency("knots"))
+    assert not np.array_equal(whole[1:CUT], Scene(enhancer, scene.frames).chunk(0, CUT)[1:])
+    enhancer.close()
