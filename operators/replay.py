@@ -53,12 +53,10 @@ class Stage:
 @dataclass(frozen=True)
 class Trajectories:
     """What the network saw of finished references: ``anchors`` [A, S, C, h, w] of the scene together,
-    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``.
-    ``anchor_ordinals`` are the places of the anchors, which are knots too."""
+    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``."""
 
     anchors: Tensor | None = None
     knots: Mapping[int, Tensor] = field(default_factory=dict)
-    anchor_ordinals: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,48 +151,35 @@ class StepReferences:
         self._replay(self._stage.style.reference.trajectory[self.step][None], ALONE, record)
         return record.harvest
 
-    @property
-    def anchors(self) -> Harvest | None:
-        """What all anchors left together; None where the scene has none yet."""
-        return self._anchors[0]
-
     @functools.cached_property
-    def _anchors(self) -> tuple[Harvest | None, tuple[_Replayed, ...]]:
-        """The scene's bank, cut and merged, and from the same pass the anchors as the knots they are."""
+    def anchors(self) -> Harvest | None:
+        """What all anchors left together, cut and merged; None where the scene has none yet."""
         if self._trajectories.anchors is None:
-            return None, ()
+            return None
         budgets = self._stage.budgets
-        scene = Record(Harvest(), self.keep, replace(self._choice, budget=budgets.anchor), budgets.merge)
-        rows = Record(Harvest(), replace(self.keep, moments=False, norms=False), self._choice)
-        z = self._trajectories.anchors[:, self.step]
-        estimates = self._replay(z, self.joint_reading(), scene, rows)
-        return scene.harvest, tuple(
-            _Replayed(rows.harvest.row(row), estimates[row][None]) for row in range(len(estimates))
+        record = replace(
+            self.record(), choice=replace(self._choice, budget=budgets.anchor), merge=budgets.merge
         )
+        self._replay(self._trajectories.anchors[:, self.step], self.joint_reading(), record)
+        return record.harvest
 
     def knot(self, ordinal: int) -> Harvest:
-        """What one knot left; an anchor does so in the anchors' pass. Raises OperatorError when its
-        trajectory was not given."""
-        return self._knot(ordinal).harvest
+        """What one knot left, an anchor among them or not: all knots are replayed alike, so that equal
+        pictures leave equal banks. Raises OperatorError when its trajectory was not given."""
+        return self._replayed_knot(ordinal).harvest
 
     def estimate(self, ordinal: int) -> Tensor:
         """The clean estimate [1, C, h, w] of one knot; costs nothing where the knot is read as well."""
-        return self._knot(ordinal).estimate
-
-    def _knot(self, ordinal: int) -> _Replayed:
-        if ordinal not in self._knots:
-            self._knots[ordinal] = self._replayed_knot(ordinal)
-        return self._knots[ordinal]
+        return self._replayed_knot(ordinal).estimate
 
     def _replayed_knot(self, ordinal: int) -> _Replayed:
-        known = self._trajectories
-        if ordinal in known.anchor_ordinals:
-            return self._anchors[1][known.anchor_ordinals.index(ordinal)]
-        if ordinal not in known.knots:
-            raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
-        record = self.record()
-        estimate = self._replay(known.knots[ordinal][self.step][None], self.scene_reading(), record)
-        return _Replayed(record.harvest, estimate)
+        if ordinal not in self._knots:
+            if ordinal not in self._trajectories.knots:
+                raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
+            record = self.record()
+            z = self._trajectories.knots[ordinal][self.step][None]
+            self._knots[ordinal] = _Replayed(record.harvest, self._replay(z, self.scene_reading(), record))
+        return self._knots[ordinal]
 
     def record(self) -> Record:
         """Where one call leaves what others read."""

@@ -128,6 +128,7 @@ class Enhancer:
         known = {ordinal: load(blob) for ordinal, blob in knots.items()}
         at_anchors = {} if scene is None else _split_anchors(scene)
         seen = {**at_anchors, **known}
+        known |= {ordinal: blob for ordinal, blob in at_anchors.items() if ordinal in grid}
         how = self.config.consistency
         done = {ordinal: blob["pictures"][0] for ordinal, blob in seen.items()}
         open_frames = [ordinal for ordinal in task.ordinals if ordinal not in done]
@@ -238,10 +239,10 @@ class Enhancer:
     def _trajectories(
         self, number: int, scene: Arrays | None, knots: Mapping[int, Arrays]
     ) -> Trajectories:
-        between = {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in knots.items()}
-        if scene is None:
-            return Trajectories(None, between)
-        return Trajectories(self._tensor(scene[f"{number}/z"]), between, _ordinals(scene))
+        return Trajectories(
+            None if scene is None else self._tensor(scene[f"{number}/z"]),
+            {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in knots.items()},
+        )
 
     def _run(
         self,
@@ -410,16 +411,14 @@ def _timesteps(item: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _split_anchors(scene: Arrays) -> dict[int, Arrays]:
-    """What each anchor left by itself: its picture, and its source where that is kept."""
-    of_each = [name for name in scene if name in ("pictures", "source") or name.endswith("/source")]
+    """Each anchor as a reference of its own, as knots are stored."""
+    per_anchor = [
+        name for name in scene if name in ("pictures", "source") or name.endswith(("/z", "/source"))
+    ]
     return {
-        ordinal: {name: scene[name][at : at + 1] for name in of_each}
-        for at, ordinal in enumerate(_ordinals(scene))
+        int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
+        for at, ordinal in enumerate(scene["ordinals"])
     }
-
-
-def _ordinals(scene: Arrays) -> tuple[int, ...]:
-    return tuple(int(ordinal) for ordinal in scene["ordinals"])
 
 
 def _statistics_arrays(number: int, statistics: LatentStatistics) -> Arrays:

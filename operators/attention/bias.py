@@ -16,7 +16,7 @@ from torch import Tensor
 
 #: exp(-30) vanishes in float32 attention, and 30 is safe in fp16 products.
 FLOOR = -30.0
-#: Fused kernels want head sizes that are multiples of eight.
+#: Accelerators' fused kernels want head sizes that are multiples of eight; those of CPUs take any.
 ALIGNMENT = 8
 
 
@@ -34,9 +34,13 @@ def biased_attention(
     ``key_channels`` [N, R] give the bias ``query_channels @ key_channels.T`` [B, N], the same for every
     token and head of a row.
     """
+    if query_channels.shape[0] == 1:
+        # One row: what differs between rows is the same for all, and fits into one channel.
+        key_channels = (key_channels * query_channels).sum(1, keepdim=True)
+        query_channels = torch.ones_like(query_channels[:, :1])
     d = q.shape[-1]
     extra = query_channels.shape[1]
-    pad = -(d + extra) % ALIGNMENT
+    pad = -(d + extra) % ALIGNMENT if q.is_cuda else 0
     q_tail = (query_channels * math.sqrt(d)).to(q.dtype)[:, None, None, :]
     k_tail = key_channels.to(k.dtype)[None, None, :, :]
     q = torch.cat([q, q_tail.expand(*q.shape[:3], extra)], -1)

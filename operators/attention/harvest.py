@@ -52,12 +52,6 @@ class LayerHarvest:
     outputs: Tensor | None = None
     whole: tuple[Tensor, Tensor] | None = None
 
-    def row(self, index: int) -> LayerHarvest:
-        """One of the R frames, without pooled statistics."""
-        kept = (self.k, self.v, self.log_count, None, None, self.inputs, self.outputs)
-        whole = None if self.whole is None else (self.whole[0][[index]], self.whole[1][[index]])
-        return LayerHarvest(*(x if x is None else x[index : index + 1] for x in kept), whole=whole)
-
 
 @dataclass(frozen=True)
 class Harvest:
@@ -65,7 +59,3 @@ class Harvest:
 
     layers: dict[LayerKey, LayerHarvest] = field(default_factory=dict)
     norms: dict[LayerKey, GroupSums] = field(default_factory=dict)
-
-    def row(self, index: int) -> Harvest:
-        """What one of the replayed frames left in the attention layers."""
-        return Harvest({key: layer.row(index) for key, layer in self.layers.items()})
