@@ -111,7 +111,7 @@ def test_a_flash_soon_after_a_cut_adds_no_cut() -> None:
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_a_short_scene_between_two_others_is_a_scene_and_no_flash(length: int) -> None:
     between = [lit(picture, 255) for picture in pan(3, length)]
-    clip = [*pan(1, 40), *between, *pan(4, 40)]
+    clip = [*pan(1, 40), *between, *(lit(picture, 40) for picture in pan(4, 40))]
     assert flashes_of(clip) == []
     assert seen(clip).cuts() == (0, 40, 40 + length)
 
