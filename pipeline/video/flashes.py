@@ -18,8 +18,8 @@ FLASH_RETURN = 8
 #: Motion, in code values, from which a frame may start a scene however its neighbours move. Cuts of real
 #: clips have 30 and more, dissolves over 16 frames up to 8.
 CUT_MOTION = 10
-#: L* (0..255) up to which every cell of a frame counts as black: 4 % of white, code 12 of sRGB.
-BLACK = 10
+#: L* (0..255) up to which every cell of a frame counts as black: code 8 of sRGB. Night is brighter.
+BLACK = 6
 
 
 def flash_frames(looks: FrameLooks) -> Values:

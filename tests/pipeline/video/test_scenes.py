@@ -139,6 +139,12 @@ def test_a_fade_through_black_starts_a_scene_where_it_is_darkest() -> None:
     assert start <= cuts[1] <= stop
 
 
+@pytest.mark.parametrize("light", [0.12, 0.2, 0.4])
+def test_a_cut_between_two_dark_scenes_is_found_and_darkness_itself_cuts_nothing(light: float) -> None:
+    dark = faded([*pan(1, 40), *pan(4, 40)], [light] * 80)
+    assert seen(dark).cuts() == (0, 40)
+
+
 def test_a_fade_at_either_end_and_a_black_pause_behind_a_cut_add_no_scene() -> None:
     black = [np.zeros((120, 160, 3), np.uint8)] * 12
     up = faded(pan(1, 64), [*np.linspace(0, 1, 30), *[1.0] * 34])
