@@ -25,9 +25,9 @@ def choose_anchors(
     points = looks[candidates].astype(np.int64)
     scene = looks[first:last]
     shown = scene[steady[first:last]] if steady[first:last].any() else scene
-    # The sum of squared distances to all points is least where the squared distance to their mean is.
-    to_mean = _squared(points * len(shown) - shown.sum(0, dtype=np.int64))
-    chosen = [int(np.argmin(to_mean))]
+    # Sum of squared distances to all frames shown, but for what does not depend on the point.
+    to_all = len(shown) * _squared(points) - 2 * points @ shown.sum(0, dtype=np.int64)
+    chosen = [int(np.argmin(to_all))]
     nearest = _squared(points - points[chosen[0]])
     while len(chosen) < count:
         nearest[chosen] = -1
@@ -37,5 +37,4 @@ def choose_anchors(
 
 
 def _squared(differences: Values) -> Values:
-    """Row-wise sums; of differences up to 255 times a million frames, still within int64."""
     return (differences * differences).sum(1)

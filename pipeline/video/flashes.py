@@ -7,29 +7,33 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.video.looks import LIGHTNESS_CELLS, LOOK_BYTES, FrameLooks, Values
+from pipeline.video.looks import LIGHTNESS_CELLS, LOOK_BYTES, MOTION_STEPS, FrameLooks, Values
 
 #: The longest flash, in frames: photographers' take one, lightning a few.
 FLASH_FRAMES = 4
 #: How far mean L* (0..255) must step up (or down) and back. Flicker of old film stays below mostly.
 FLASH_STEP = 10
-#: How far apart (mean over all cells, 0..255) the frames around a flash may look.
-FLASH_RETURN = 10
-#: L* (0..255) up to which every cell of a frame counts as black: 4 % of white, code 12 of sRGB.
-BLACK = 10
+#: How far apart (mean over all cells, 0..255) the frames around a flash may look in a still picture.
+FLASH_RETURN = 8
+#: Motion, in code values, from which a frame may start a scene however its neighbours move. Cuts of real
+#: clips have 30 and more, dissolves over 16 frames up to 8.
+CUT_MOTION = 10
+#: L* (0..255) up to which every cell of a frame counts as black: code 8 of sRGB. Night is brighter.
+BLACK = 6
 
 
 def flash_frames(looks: FrameLooks) -> Values:
     """Which frames belong to a flash or a dropout: bool [frames].
 
     A flash is a run of up to `FLASH_FRAMES` frames that are all brighter (or all darker) by `FLASH_STEP`
-    than both the frame before and the frame after, which look like each other: at most `FLASH_RETURN`
-    apart, and less than half as far as either is from any frame of the run. A short scene between two
-    others is none, since those differ; of flashes in quick succession the bright frames are the flashes.
+    than both the frame before and the frame after, which look like each other: at most `FLASH_RETURN` or
+    what the picture moves in that time apart, and less than half as far as either is from any frame of the
+    run. A short scene between two others is none where those differ in their cells; of flashes in quick
+    succession the bright frames are the flashes.
     """
     found = np.zeros(looks.frames, bool)
     lightness = _lightness(looks)
-    cells = looks.looks()
+    cells, motion = looks.looks(), looks.motions()
     for light, length in itertools.product((lightness, -lightness), range(1, FLASH_FRAMES + 1)):
         for start in _steps(light, length):
             before, after = start - 1, start + length
@@ -38,7 +42,9 @@ def flash_frames(looks: FrameLooks) -> Values:
                 continue
             apart = _distance(cells, before, after)
             nearest = min(min(_distance(cells, i, before), _distance(cells, i, after)) for i in run)
-            if apart <= FLASH_RETURN * LOOK_BYTES and 2 * apart < nearest:
+            moved = (length + 1) * min(motion[before], motion[min(after + 1, looks.frames - 1)])
+            allowed = max(FLASH_RETURN, moved / MOTION_STEPS) * LOOK_BYTES
+            if apart <= allowed and 2 * apart < nearest:
                 found[start:after] = True
     return found
 
@@ -58,13 +64,15 @@ def black_runs(looks: FrameLooks) -> Iterator[tuple[int, int]]:
 def seams_of_nothing(looks: FrameLooks) -> Values:
     """Frames that differ from the one before without being the start of a scene: bool [frames].
 
-    The edges of flashes, and the first and last frames of a fade from or to black, whose hue and
-    saturation leap although hardly any light has changed.
+    The edges of flashes, and frames of a fade or dissolve: there the hue and saturation of dark or grey
+    pictures can leap although the picture drifts as it did before or does after.
     """
-    seams = np.zeros(looks.frames, bool)
-    flashes, black, lightness = flash_frames(looks), black_frames(looks), _lightness(looks)
-    faint = np.abs(np.diff(lightness)) < FLASH_STEP * LIGHTNESS_CELLS
-    seams[1:] = flashes[1:] | flashes[:-1] | (faint & (black[1:] | black[:-1]))
+    motion = looks.motions()
+    around = np.maximum(np.append(0, motion[:-1]), np.append(motion[1:], 0))
+    seams = np.asarray((motion < CUT_MOTION * MOTION_STEPS) & (motion < 2 * around))
+    flashes = flash_frames(looks)
+    seams |= flashes
+    seams[1:] |= flashes[:-1]
     return seams
 
 

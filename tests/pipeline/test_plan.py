@@ -199,6 +199,17 @@ def test_anchors_show_what_differs_most_and_the_scene_at_its_most_usual() -> Non
     assert found == {1: (0,), 2: (0, 96), 3: (0, 16, 96)}
 
 
+@unhurried
+@given(st.integers(0, 2**32), st.integers(1, 400))
+def test_the_only_anchor_is_the_knot_with_the_least_sum_of_squared_distances(seed: int, frames: int) -> None:
+    cells = np.random.default_rng(seed).integers(90, 99, (frames, LOOK_BYTES)).astype(np.uint8)
+    looks = FrameLooks(bytes(2 * frames), cells.tobytes())
+    (scene,) = plan_scenes(index_with(looks), ConsistencySettings(anchors=1))
+    every = cells.astype(int)
+    sums = {knot: int(((every - every[knot]) ** 2).sum()) for knot in scene.knots}
+    assert scene.anchors == (min(sums, key=lambda knot: (sums[knot], knot)),)
+
+
 def test_equal_looks_leave_the_choice_to_the_earliest_knots() -> None:
     (scene,) = plan_scenes(index_with(still(200)), ConsistencySettings())
     assert scene.anchors == (0, 16, 32, 48)

@@ -18,7 +18,7 @@ from pipeline.errors import SpecError
 from pipeline.events import Event
 from pipeline.graph import run_job
 from pipeline.job_plan import plan_job
-from pipeline.settings import ConsistencySettings, EncodeSettings
+from pipeline.settings import EncodeSettings
 from pipeline.video.nvenc import check_encoder
 from pipeline.video.rgb import decode_rgb
 from pipeline.video.verify import measure
@@ -215,27 +215,6 @@ def test_the_row_of_a_reencoded_video_has_all_eight_checks_and_what_made_it(
 def test_a_named_source_that_is_missing_is_quarantined(tmp_path: Path) -> None:
     summary = run(identity_job(str(tmp_path / "absent.mp4"), tmp_path / "out"))
     assert [(row.status, row.code) for row in summary.rows] == [("quarantined", "missing")]
-
-
-def test_one_actor_and_two_actors_with_other_chunks_give_identical_frames(
-    sources: Path, tmp_path: Path
-) -> None:
-    job = stylize_job(str(sources / "a.mp4"), tmp_path / "one", tmp_path / "style.png")
-    one = replace(
-        job,
-        cluster=replace(job.cluster, actors=(1, 1)),
-        consistency=ConsistencySettings(knot_every=4, knots_per_chunk=8, anchors=2),
-    )
-    two = replace(
-        job,
-        output=str(tmp_path / "two"),
-        cluster=replace(job.cluster, actors=(2, 2)),
-        consistency=ConsistencySettings(knot_every=4, knots_per_chunk=1, anchors=2),
-    )
-    first, second = run(one), run(two)
-    assert (first.chunks, second.chunks) == (1, 4)
-    assert first.rows[0].frames_md5 == second.rows[0].frames_md5
-    assert first.rows[0].frames == 14
 
 
 def test_restoration_doubles_the_picture_and_keeps_the_frames(sources: Path, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_flash_soon_after_a_cut_adds_no_cut() -> None:
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_a_short_scene_between_two_others_is_a_scene_and_no_flash(length: int) -> None:
     between = [lit(picture, 255) for picture in pan(3, length)]
-    clip = [*pan(1, 40), *between, *pan(4, 40)]
+    clip = [*pan(1, 40), *between, *(lit(picture, 40) for picture in pan(4, 40))]
     assert flashes_of(clip) == []
     assert seen(clip).cuts() == (0, 40, 40 + length)
 
@@ -137,6 +137,12 @@ def test_a_fade_through_black_starts_a_scene_where_it_is_darkest() -> None:
     cuts = seen(clip).cuts()
     assert len(cuts) == 2
     assert start <= cuts[1] <= stop
+
+
+@pytest.mark.parametrize("light", [0.12, 0.2, 0.4])
+def test_a_cut_between_two_dark_scenes_is_found_and_darkness_itself_cuts_nothing(light: float) -> None:
+    dark = faded([*pan(1, 40), *pan(4, 40)], [light] * 80)
+    assert seen(dark).cuts() == (0, 40)
 
 
 def test_a_fade_at_either_end_and_a_black_pause_behind_a_cut_add_no_scene() -> None:
