@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -142,7 +141,7 @@ class Enhancer:
                     statistics = latent_statistics(self.model.encode(self._padded(number, y)))
                 left |= _statistics_arrays(number, statistics)
             scene = {**(anchors or {}), **(left if joint else {})}
-            unit = Unit(y, self._noise(task, number, task.ordinals, y), joint=joint)
+            unit = Unit(y, self._noise(task, number, task.ordinals, y, {}), joint=joint)
             (finished,) = self._run(number, [unit], scene, {}, trace=True)
             left[f"{number}/z"] = finished.trajectory.cpu().numpy()
             y = finished.pictures.clamp(-1, 1)
@@ -242,7 +241,7 @@ class Enhancer:
         number: int,
         ordinals: Sequence[int],
         y: torch.Tensor,
-        moved: Mapping[int, Moved] = types.MappingProxyType({}),
+        moved: Mapping[int, Moved],
     ) -> torch.Tensor:
         """Initial noise [B, C, h, w] of ``ordinals``; those in ``moved`` carry the noise of their knots."""
         shape = (self.model.latent_channels, *self._cells(number, y.shape[2:])[1])

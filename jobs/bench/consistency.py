@@ -114,9 +114,9 @@ def _render(
     enhancer = enhancer_of(policy, task.enhance, how, styles)
     try:
         fresh = reset_peak()
-        begun = time.monotonic()
+        begun = time.process_time()
         pictures = np.concatenate(list(policy.render(enhancer, clip, replace(how, **policy.settings))))
-        seconds = (time.monotonic() - begun) / clip.count
+        seconds = (time.process_time() - begun) / clip.count
     finally:
         enhancer.close()
     return _Made(pictures, seconds, peak_kib() / _MIB if fresh else None)
@@ -161,7 +161,8 @@ class _Judge:
 
     def row(self, policy: str, made: _Made) -> dict[str, Any]:
         """One line of the report. ``boundary`` is the index of pairs across borders, ``at knots`` that of all
-        pairs with a knot."""
+        pairs with a knot; ``s/frame`` are CPU seconds (one thread), which other work on the machine hardly
+        changes."""
         from operators.metrics.boundary import boundary_index, relative_boundary_index
         from operators.metrics.temporal_scores import temporal_scores
 
