@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import statistics
 import subprocess
 import sys
 import time
@@ -32,14 +33,15 @@ from pipeline.settings import ConsistencySettings
 LENGTHS = (250, 3000)
 HEIGHT, WIDTH = 48, 64
 _WIDER, _HIGHER = 96, 60
-ALLOWED_GROWTH, ALLOWED_SLOWDOWN = 1.1, 1.15
+#: Time on a shared machine varies by more than memory does.
+ALLOWED_GROWTH, ALLOWED_SLOWDOWN = 1.1, 1.25
 _MIB = 1024.0
 #: Linux only: writing 5 there makes the peak of resident memory begin anew.
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def length_rows(lengths: Sequence[int] = LENGTHS) -> tuple[dict[str, Any], ...]:
-    """One row per length: peak resident memory, seconds per frame and E_warp of the result."""
+    """One row per length: peak resident memory, CPU seconds per frame of the median chunk, and E_warp."""
     rows = []
     for frames in lengths:
         say(f"length: {frames} frames of {WIDTH}x{HEIGHT}")
@@ -113,24 +115,23 @@ def _main(frames: int) -> None:
     clip = Clip("length", frames, noisy)
     enhancer = enhancer_of(policy, task.enhance, how, {})
     before = peak_kib()
-    spent = 0.0
+    spent: list[float] = []
 
     def pictures() -> Iterator[Frames]:
-        nonlocal spent
         chunks = policy.render(enhancer, clip, how)
         while True:
-            begun = time.monotonic()
+            begun = time.process_time()
             chunk = next(chunks, None)
-            spent += time.monotonic() - begun
             if chunk is None:
                 return
+            spent.append((time.process_time() - begun) / len(chunk))
             yield from chunk
 
     scores = temporal_scores((wandering([i])[0] for i in range(frames)), pictures())
     facts = {
         "before_mib": round(before / _MIB, 1),
         "peak_mib": round(peak_kib() / _MIB, 1),
-        "s/frame": round(spent / frames, 4),
+        "s/frame": round(statistics.median(spent), 4),
         "E_warp_x1e3": round(scores.warp_error() * 1e3, 3),
         "E_warp@16": round(scores.warp_error(16) * 1e3, 3),
     }

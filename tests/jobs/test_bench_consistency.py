@@ -90,7 +90,7 @@ def test_clips_are_shrunk_to_a_square_of_their_middle() -> None:
     assert (square == 255).all()
 
 
-def test_targets_compare_the_default_with_what_has_no_seams() -> None:
+def test_the_target_compares_the_default_with_the_source_and_rows_with_independent_frames() -> None:
     rows = [
         {"policy": "source", "boundary": 1.0, "at knots": 1.0},
         {"policy": "independent", "boundary": 1.2, "at knots": None},
@@ -99,11 +99,12 @@ def test_targets_compare_the_default_with_what_has_no_seams() -> None:
     consistency._compare(rows)
     assert rows[2]["boundary / independent"] == pytest.approx(1.25)
     assert rows[2]["at knots / independent"] is None
-    over_source, over_independent = consistency._targets("clip", "task", rows)
-    assert not over_source.holds
-    assert not over_independent.holds
-    rows[2]["boundary / source"] = 1.04
-    assert consistency._targets("clip", "task", rows)[0].holds
+    for index, holds in ((1.5, False), (1.06, False), (1.05, True), (0.9, True)):
+        rows[2]["boundary / source"] = index
+        (target,) = consistency._targets("clip", "task", rows)
+        assert target.holds == holds
+    rows[2]["boundary / source"] = None
+    assert consistency._targets("clip", "task", rows) == []
 
 
 def test_the_bench_measures_the_bundled_clip_and_draws_its_border(
@@ -125,7 +126,7 @@ def test_the_bench_measures_the_bundled_clip_and_draws_its_border(
     assert by_name["denoise", "source"]["grad_ssim"] == 1
     assert by_name["denoise", "knots"]["E_warp@16"] is None
     assert len({tuple(row) for row in result.rows}) == 1
-    assert len(result.targets) == 4
+    assert len(result.targets) == 2
     assert (tmp_path / "consistency_bbb.png").exists()
 
 

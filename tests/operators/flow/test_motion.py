@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from operators.flow.cells import at_cells
-from operators.flow.interval import motions_to_ends
+from operators.flow.dis import grey
+from operators.flow.interval import motions_to_ends, small_grey
 from operators.flow.motion import Motion, chain, comes_back, motion_between, motion_boundary
 from operators.flow.warp import inside, warp
 from tests.support.moving_pictures import codes, pan, texture
@@ -122,6 +123,16 @@ def test_frames_of_an_interval_find_both_its_ends() -> None:
             assert np.abs(np.median(inner, 0) - np.array(velocity) * steps).max() < 0.15
             assert motion.visible[25:-25, 25:-25].mean() > 0.9
     assert motions_to_ends(frames[:2]) == []
+
+
+def test_small_greys_are_averages_and_never_nothing() -> None:
+    picture = codes(texture(*SIZE))
+    small = small_grey(picture, 0.25)
+    assert small.shape == (15, 20)
+    assert small.dtype == np.uint8
+    assert np.abs(grey(picture).reshape(15, 4, 20, 4).mean((1, 3)) - small).max() <= 0.5
+    assert np.array_equal(small_grey(picture.astype(np.uint16) * 257, 0.25), small)
+    assert small_grey(picture[:3, :3], 0.1).shape == (1, 1)
 
 
 def test_motion_at_cells_is_averaged_in_units_of_cells() -> None:
