@@ -138,7 +138,13 @@ class StepReferences:
         self.step, self.timestep = step, stage.solver.timesteps[step]
         self.mirrored = mirrored_axes(stage.solver, step)
         self.left: dict[int, Harvest] = {}
-        self.keep = keep
+        # Statistics that nothing is aligned to would be computed for nothing.
+        aligned = stage.style is not None and stage.style.align
+        self.keep = replace(
+            keep,
+            moments=keep.moments and aligned,
+            norms=keep.norms and aligned and stage.style.norms,
+        )
         self._stage, self._trajectories = stage, trajectories
         self._knots: dict[int, _Replayed] = {}
 

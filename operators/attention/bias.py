@@ -3,7 +3,8 @@
 A mask keeps fused attention kernels from being used. Instead the bias rides in extra head channels:
 ``q' = [q, sqrt(d) c]``, ``k' = [k, e]`` and the scale stays ``1/sqrt(d)``, so that every logit gains
 ``<c, e>`` exactly. Static biases use one channel (``c = 1``, ``e = bias``); a weight that differs between
-query rows uses one channel per reference (``c = log weight of the row``, ``e = 1`` on its keys).
+query rows uses one channel per reference (``c = log weight of the row``, ``e = 1`` on its keys). A batch of
+one row needs one channel only.
 """
 
 from __future__ import annotations
