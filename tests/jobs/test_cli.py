@@ -138,7 +138,7 @@ def test_plan_json_counts_the_work_and_names_what_would_be_quarantined(tmp_path:
     assert 2 <= knots <= 4
     assert found["consistency"] == {
         "sharing": "knots",
-        "placed": "adaptive",
+        "placed": "even",
         "knots": knots,
         "anchors": 2,
         "flash_frames": 0,

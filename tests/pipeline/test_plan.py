@@ -49,7 +49,8 @@ def gaps(knots: tuple[int, ...]) -> list[int]:
 
 
 def knots_of(looks: FrameLooks, **changes: object) -> tuple[int, ...]:
-    (scene,) = plan_scenes(index_with(looks), ConsistencySettings(**changes))  # type: ignore[arg-type]
+    how = ConsistencySettings(**{"knots": "adaptive", **changes})  # type: ignore[arg-type]
+    (scene,) = plan_scenes(index_with(looks), how)
     return scene.knots
 
 
@@ -174,7 +175,7 @@ def test_a_flash_on_the_grid_moves_the_knot_to_the_frame_before_and_costs_none()
     lit = [100] * 64
     lit[16] = lit[32] = lit[33] = 180
     index = index_with(looks_of(lit))
-    (scene,) = plan_scenes(index, ConsistencySettings())
+    (scene,) = plan_scenes(index, ConsistencySettings(knots="adaptive"))
     assert scene.knots == (0, 15, 31, 47, 63)
     assert scene.flashes == 3
     (even,) = plan_scenes(index, ConsistencySettings(knots="even"))
@@ -236,7 +237,7 @@ def test_chunks_of_uneven_intervals_stay_below_the_bytes_too() -> None:
     # 10.8 million bytes a frame: 24 frames fit, three intervals of eight or one of sixteen.
     lit = looks_of([100] * 129, [8] * 65 + [1] * 64)
     index = index_with(lit, geometry=Geometry(2560, 1400, Fraction(1), None))
-    plan = plan_video(index, ConsistencySettings(), 1)
+    plan = plan_video(index, ConsistencySettings(knots="adaptive"), 1)
     frames = [chunk.last - chunk.first for chunk in plan.chunks]
     assert max(frames) <= 24
     assert {len(chunk.gops) for chunk in plan.chunks} == {1, 2, 3}

@@ -105,6 +105,6 @@ def test_every_committed_thing_gets_a_row_and_a_group_shares_its_time() -> None:
 
 
 def test_how_knots_are_placed_is_part_of_every_key() -> None:
-    (_, adaptive), (_, even) = planned(), planned(knots="even")
+    (_, even), (_, adaptive) = planned(), planned(knots="adaptive")
     assert not {unit.key for unit in adaptive.chunks} & {unit.key for unit in even.chunks}
-    assert planned()[1] == adaptive
+    assert planned()[1] == even

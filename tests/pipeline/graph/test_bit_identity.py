@@ -41,7 +41,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> JobSettings:
     return replace(
         stylize_job(source, folder / "calm", folder / "style.png"),
         enhance=(item,),
-        consistency=ConsistencySettings(knot_every=4, anchors=2),
+        consistency=ConsistencySettings(knots="adaptive", knot_every=4, anchors=2),
     )
 
 
