@@ -19,7 +19,15 @@ import numpy as np
 
 from jobs.bench.clips import clips_below, first_frames
 from jobs.bench.consistency_length import length_rows, length_targets, reset_peak
-from jobs.bench.consistency_policies import DEFAULT, POLICIES, Clip, Frames, Policy, enhancer_of
+from jobs.bench.consistency_policies import (
+    DEFAULT,
+    POLICIES,
+    Clip,
+    Frames,
+    Policy,
+    enhancer_of,
+    render_chunks,
+)
 from jobs.bench.consistency_strip import STRIPPED, write_strip
 from jobs.bench.consistency_tasks import Task, tasks
 from jobs.bench.result import BenchResult, Target
@@ -115,7 +123,7 @@ def _render(
     try:
         fresh = reset_peak()
         begun = time.process_time()
-        pictures = np.concatenate(list(policy.render(enhancer, clip, replace(how, **policy.settings))))
+        pictures = np.concatenate(list(render_chunks(enhancer, clip, replace(how, **policy.settings))))
         seconds = (time.process_time() - begun) / clip.count
     finally:
         enhancer.close()

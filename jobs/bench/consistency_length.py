@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from jobs.bench.clips import first_frames
-from jobs.bench.consistency_policies import DEFAULT, POLICIES, Clip, Frames, enhancer_of
+from jobs.bench.consistency_policies import DEFAULT, POLICIES, Clip, Frames, enhancer_of, render_chunks
 from jobs.bench.consistency_tasks import DENOISE_SIGMA, tasks
 from jobs.bench.result import Target
 from jobs.bench.video_memory import peak_kib
@@ -118,7 +118,7 @@ def _main(frames: int) -> None:
     spent: list[float] = []
 
     def pictures() -> Iterator[Frames]:
-        chunks = policy.render(enhancer, clip, how)
+        chunks = render_chunks(enhancer, clip, how)
         while True:
             begun = time.process_time()
             chunk = next(chunks, None)

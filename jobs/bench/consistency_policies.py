@@ -39,16 +39,12 @@ class Clip:
         return FrameTask(self.name, 0, tuple(ordinals))
 
 
-Render = Callable[["Enhancer", Clip, ConsistencySettings], Iterator[Frames]]
-
-
 @dataclass(frozen=True)
 class Policy:
-    """One row: ``settings`` change the job's consistency, ``render`` yields the pictures chunk by chunk."""
+    """One row: ``settings`` change the job's consistency."""
 
     name: str
     settings: Mapping[str, Any]
-    render: Render
     #: Differs from its neighbour in the noise alone: of interest where a method draws any.
     of_noise: bool = False
 
@@ -65,42 +61,24 @@ def render_chunks(enhancer: Enhancer, clip: Clip, how: ConsistencySettings) -> I
     for first, last, grid in _chunks(scene, how):
         if facts.knots and anchors is not None:
             made = {ordinal: made[ordinal] for ordinal in made if ordinal in grid}
-            for ordinal in grid:
-                if ordinal not in made and ordinal not in scene.anchors:
-                    made |= enhancer.knots(clip.task([ordinal]), clip.frames([ordinal]), anchors)
+            missing = [o for o in grid if o not in made and o not in scene.anchors]
+            if missing:
+                made |= enhancer.knots(clip.task(missing), clip.frames(missing), anchors)
         ordinals = range(first, last)
         yield enhancer.chunk(clip.task(ordinals), clip.frames(ordinals), grid, anchors, made)
 
 
-def render_chunk_first(enhancer: Enhancer, clip: Clip, how: ConsistencySettings) -> Iterator[Frames]:
-    """Every frame of a chunk reads the chunk's first frame (Text2Video-Zero, once per chunk)."""
-    for first, last, grid in _chunks(plan_scene(0, 0, clip.count, how), how):
-        bank = enhancer.anchors(clip.task([first]), clip.frames([first]))
-        ordinals = range(first, last)
-        yield enhancer.chunk(clip.task(ordinals), clip.frames(ordinals), grid, bank, {})
-
-
-def render_chunk_joint(enhancer: Enhancer, clip: Clip, how: ConsistencySettings) -> Iterator[Frames]:
-    """The frames of a chunk read each other and nobody else."""
-    from safetensors.numpy import load
-
-    for first, last, _ in _chunks(plan_scene(0, 0, clip.count, how), how):
-        ordinals = range(first, last)
-        blob = enhancer.anchors(clip.task(ordinals), clip.frames(ordinals))
-        yield load(blob)["pictures"]
-
-
-#: In the order of the report. A policy that the Enhancer learns needs its settings and `render_chunks`.
+#: In the order of the report.
 POLICIES = (
-    Policy("independent", {"sharing": "none"}, render_chunks),
-    Policy("independent, rho 0", {"sharing": "none", "rho": 0.0}, render_chunks, of_noise=True),
-    Policy("independent, rho 1", {"sharing": "none", "rho": 1.0}, render_chunks, of_noise=True),
-    Policy("chunk_first", {"sharing": "anchors"}, render_chunk_first),
-    Policy("chunk_joint", {"sharing": "anchors"}, render_chunk_joint),
-    Policy("anchors", {"sharing": "anchors"}, render_chunks),
-    Policy("knots_hard", {"sharing": "knots_hard"}, render_chunks),
-    Policy("knots", {"sharing": "knots"}, render_chunks),
-    Policy("knots, warped noise", {"sharing": "knots", "warp_noise": True}, render_chunks, of_noise=True),
+    Policy("independent", {"sharing": "none"}),
+    Policy("independent, rho 0", {"sharing": "none", "rho": 0.0}, of_noise=True),
+    Policy("independent, rho 1", {"sharing": "none", "rho": 1.0}, of_noise=True),
+    Policy("chunk_first", {"sharing": "chunk_first"}),
+    Policy("chunk_joint", {"sharing": "chunk_joint"}),
+    Policy("anchors", {"sharing": "anchors"}),
+    Policy("knots_hard", {"sharing": "knots_hard"}),
+    Policy("knots", {"sharing": "knots"}),
+    Policy("knots, warped noise", {"sharing": "knots", "warp_noise": True}, of_noise=True),
 )
 DEFAULT = "knots"
 

@@ -12,7 +12,7 @@ import pytest
 
 from jobs.bench import command, consistency, consistency_length
 from jobs.bench.clips import first_frames
-from jobs.bench.consistency_policies import POLICIES, Clip, enhancer_of
+from jobs.bench.consistency_policies import POLICIES, Clip, enhancer_of, render_chunks
 from jobs.bench.consistency_strip import write_strip
 from jobs.bench.consistency_tasks import tasks
 from jobs.bench.video_memory import peak_kib
@@ -41,7 +41,7 @@ def render(name: str, frames: np.ndarray, how: ConsistencySettings = HOW) -> lis
     enhancer = enhancer_of(policy, DENOISE.enhance, how, {})
     try:
         clip = Clip("clip", len(frames), some)
-        made = list(policy.render(enhancer, clip, replace(how, **policy.settings)))
+        made = list(render_chunks(enhancer, clip, replace(how, **policy.settings)))
     finally:
         enhancer.close()
     assert max(asked) <= how.knot_every * how.knots_per_chunk + 1
