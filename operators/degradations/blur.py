@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
+from operators.degradations.noise_models import MINIMAL_NOISE
 from operators.degradations.separable import SINGULAR_THRESHOLD, SeparableOperator
 from operators.errors import OperatorError
 from operators.solvers.linear_algebra import conjugate_gradient
@@ -19,10 +20,8 @@ Padding = Literal["reflect", "circular"]
 # Stopping rule of the iterative prox: relative residual of the normal equations, and a bound on work.
 CG_TOLERANCE = 1e-5
 CG_ITERATIONS = 200
-# Wiener-type baseline: standard deviation on [-1, 1] of the detail a blur removes from natural
-# pictures, and the smallest noise assumed (rounding to 8 bits: 2/255/sqrt(12)).
+# Wiener-type baseline: standard deviation on [-1, 1] of the detail a blur removes from natural pictures.
 DETAIL_STD = 0.1
-MINIMAL_NOISE = 2.0 / 255.0 / math.sqrt(12.0)
 
 
 class GaussianBlur(SeparableOperator):
