@@ -38,6 +38,8 @@ class ForwardOperator(ABC):
     * ``differentiable``: autograd goes through ``apply``, with a stated surrogate where A has steps.
     * ``has_adjoint``, ``has_pinv``, ``has_prox``: the method of that name works; else it raises
       OperatorError. An affine A has an adjoint (of its linear part) without being linear.
+    * ``quadratic``: ``prox`` is that of the data term below, the same for all pixels, hence linear in
+      (x, y) when A is; else the operator states its own data term.
     * ``frames``: None when any batch of pictures will do; T when A is made for one clip of T frames.
     * ``halo``: nonzero when A mixes frames.
     * ``noise_model``: how y scatters around A(x); see ``operators.degradations.noise_models``.
@@ -49,6 +51,7 @@ class ForwardOperator(ABC):
     has_adjoint: bool = True
     has_pinv: bool = True
     has_prox: bool = True
+    quadratic: bool = True
     frames: int | None = None
     halo: Halo = Halo()
     noise_model: NoiseModel = GaussianNoise(0.0)
@@ -124,6 +127,7 @@ class NonlinearOperator(ForwardOperator):
     has_adjoint = False
     has_pinv = False
     has_prox = False
+    quadratic = False
 
     def adjoint(self, y: Tensor) -> Tensor:
         self._refuse("adjoint", "vjp gives the transposed Jacobian at a picture")
@@ -143,3 +147,12 @@ class NonlinearOperator(ForwardOperator):
 
     def _refuse(self, lacking: str, instead: str) -> NoReturn:
         raise OperatorError(f"degradation: {type(self).__name__} has no {lacking}; {instead}")
+
+
+def require_frames(given: int, expected: int | None) -> None:
+    """Raises OperatorError when an operator made for a clip of ``expected`` frames meets another."""
+    if expected is not None and given != expected:
+        raise OperatorError(
+            f"degradation: the operator is made for a clip of {expected} frames and was given {given}; "
+            "build it for the frames at hand"
+        )
