@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
-from operators.degradations.blur import motion_kernel
+from operators.degradations.kernels import motion_kernel
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import OperatorError
 
