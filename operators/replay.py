@@ -19,7 +19,7 @@ from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.reading import ALONE, Alignment, Reader, Reading
 from operators.attention.session import Record, SharedAttention
 from operators.errors import OperatorError
-from operators.solvers.base import LatentPrior, State, StepSolver
+from operators.solvers.base import LatentPrior, State, StepSolver, begin
 from operators.style.style_aligned import StyleReference
 
 
@@ -74,7 +74,7 @@ def run_stage(
 
     Each unit keeps its own batch shape; none is merged.
     """
-    states = [stage.solver.start(unit.y, unit.noise, stage.prior) for unit in units]
+    states = [begin(stage.solver, unit.y, unit.noise, stage.prior, unit.draws) for unit in units]
     seen: list[list[Tensor]] = [[] for _ in units]
     for i in range(len(stage.solver.timesteps)):
         references = StepReferences(stage, i, trajectories, policy.keep)

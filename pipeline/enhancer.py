@@ -22,7 +22,7 @@ from operators.attention.policies.scene import Anchors, JointAnchors
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import ModelError, OperatorError
 from operators.models import BoundPrior, LatentModel
-from operators.noise import frame_noise
+from operators.noise import FrameDraws, frame_noise
 from operators.pictures import pad_edges, padded_side, to_pictures, to_tensor
 from operators.replay import Finished, Stage, StyleReading, Trajectories, run_stage
 from operators.solvers.ddim import leading_timesteps
@@ -174,7 +174,15 @@ class Enhancer:
     def _unit(
         self, task: FrameTask, number: int, ordinals: Sequence[int], y: torch.Tensor
     ) -> Unit:
-        return Unit(y, self._noise(task, number, ordinals, y), tuple(ordinals))
+        draws = FrameDraws(
+            seed=self.config.seed,
+            source_digest=task.source_digest,
+            scene=task.scene,
+            frames=tuple(ordinals),
+            rho=self.config.consistency.rho,
+            prefix=f"stage {number}",
+        )
+        return Unit(y, self._noise(task, number, ordinals, y), tuple(ordinals), draws)
 
     def _anchor_trajectories(self, scene: Arrays | None, number: int) -> torch.Tensor | None:
         return None if scene is None else self._tensor(scene[f"{number}/z"])

@@ -82,6 +82,11 @@ def normal_equations(
     return solved[0] if joint else solved
 
 
+def first_picture(operator: ForwardOperator, y: Tensor) -> Tensor:
+    """A^+ y where there is one, else the classical restoration; [B, 3, H, W]."""
+    return operator.pinv(y) if operator.has_pinv else operator.classical(y)
+
+
 def project(operator: ForwardOperator, x: Tensor, y: Tensor) -> Tensor:
     """x - A^+ (A x - y): the nearest picture that measures as y, for exact A^+ and noiseless y."""
     return x - operator.pinv(operator.apply(x) - y)

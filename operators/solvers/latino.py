@@ -9,6 +9,7 @@ from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
 from operators.solvers.base import LatentPrior, State
+from operators.solvers.data_steps import first_picture
 from operators.solvers.levels import level
 from operators.solvers.step_rules import lcm_denoised, recombine
 
@@ -34,7 +35,7 @@ class Latino:
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> State:
         y = self.operator.restrict(y)
-        z0 = prior.encode(self.operator.pinv(y).clamp(-1.0, 1.0))
+        z0 = prior.encode(first_picture(self.operator, y).clamp(-1.0, 1.0))
         return State(z=recombine(z0, noise, level(prior, self.timesteps[0])), y=y)
 
     def step(self, i: int, state: State, prior: LatentPrior) -> State:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
 from operators.solvers.base import LatentPrior, State
-from operators.solvers.data_steps import adam, gradient_at_estimate
+from operators.solvers.data_steps import adam, first_picture, gradient_at_estimate
 from operators.solvers.levels import level
 from operators.solvers.likelihoods import mean_square
 from operators.solvers.step_rules import recombine
@@ -45,7 +45,7 @@ class RedDiff:
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> RedDiffState:
         y = self.operator.restrict(y)
-        mu = prior.encode(self.operator.pinv(y))
+        mu = prior.encode(first_picture(self.operator, y))
         z = recombine(mu, noise, level(prior, self.timesteps[0]))
         nothing = mu.new_zeros(mu.shape)
         return RedDiffState(z=z, y=y, z0=mu, mu=mu, mean=nothing, power=nothing, noise=noise)

@@ -15,7 +15,7 @@ from torch import Tensor
 from operators.degradations.base import ForwardOperator
 from operators.inversion.ddim import ddim_invert
 from operators.solvers.base import LatentPrior, Prediction, State
-from operators.solvers.data_steps import data_loss, gradient_at_estimate
+from operators.solvers.data_steps import data_loss, first_picture, gradient_at_estimate
 from operators.solvers.levels import level, next_level
 from operators.solvers.likelihoods import Likelihood, gaussian_misfit
 from operators.solvers.parametrisation import score
@@ -51,7 +51,7 @@ class Stsl:
         y = self.operator.restrict(y)
         if self.forward == "random":
             return State(z=noise, y=y)
-        z0 = prior.encode(self.operator.pinv(y).clamp(-1.0, 1.0))
+        z0 = prior.encode(first_picture(self.operator, y).clamp(-1.0, 1.0))
         if self.forward == "inversion":
             return State(z=ddim_invert(z0, self.timesteps, prior)[0], y=y)
         return State(z=recombine(z0, noise, level(prior, self.timesteps[0])), y=y)
