@@ -82,9 +82,9 @@ def normal_equations(
     return solved[0] if joint else solved
 
 
-def first_picture(operator: ForwardOperator, y: Tensor) -> Tensor:
-    """A^+ y where there is one, else the classical restoration; [B, 3, H, W]."""
-    return operator.pinv(y) if operator.has_pinv else operator.classical(y)
+def first_picture(operator: ForwardOperator, y: Tensor, classical: bool = False) -> Tensor:
+    """A^+ y where there is one and ``classical`` is off, else the classical restoration; [B, 3, H, W]."""
+    return operator.pinv(y) if operator.has_pinv and not classical else operator.classical(y)
 
 
 def project(operator: ForwardOperator, x: Tensor, y: Tensor) -> Tensor:

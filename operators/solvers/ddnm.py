@@ -19,13 +19,15 @@ class Ddnm:
 
     Noiseless: lam 1, DDNM. For ``sigma_y`` above zero (on [-1, 1]) the isotropic rule of DDNM+ (section 3.3):
     lam scales the correction down where y's noise would exceed the step's own, and the fresh noise is reduced
-    by what the correction brings along. The prior's noise gain takes pixel noise to latent noise.
+    by what the correction brings along: y's noise through A^+ (``pinv_gain``, the growth of its standard
+    deviation) and through the encoder (the prior's noise gain).
     """
 
     operator: ForwardOperator
     timesteps: tuple[int, ...]
     sigma_y: float = 0.0
     eta: float = 0.85
+    pinv_gain: float = 1.0
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> State:
         return State(z=noise, y=self.operator.restrict(y))
@@ -50,7 +52,7 @@ class Ddnm:
     def noise_split(self, here: Level, there: Level, gain: float) -> tuple[float, float]:
         """(lam, standard deviation of the fresh noise) of one step."""
         total = float(self._fresh_std(here, there))
-        carried = float(there.signal) * gain * self.sigma_y
+        carried = float(there.signal) * gain * self.pinv_gain * self.sigma_y
         if carried <= 0.0:
             return 1.0, total
         lam = min(1.0, total / carried)

@@ -6,6 +6,8 @@ from operators.degradations.base import ForwardOperator
 from operators.degradations.denoise import Denoise
 from operators.degradations.inpainting import Inpainting
 from operators.degradations.noise_models import MINIMAL_NOISE
+from operators.errors import OperatorError
+from operators.noise import keyed_normal
 from operators.solvers.base import LatentPrior, StepSolver
 from operators.solvers.ddim import leading_timesteps
 from operators.solvers.ddnm import Ddnm
@@ -16,7 +18,7 @@ from operators.solvers.fields import Spec, positive, share, weight, whole
 from operators.solvers.latino import EIGHT_STEPS, FOUR_STEPS, Latino
 from operators.solvers.matched_denoise import MatchedDenoise
 from operators.solvers.noise_levels import log_spaced_timesteps, pixel_sigmas
-from operators.solvers.recipes_gradient import warm
+from operators.solvers.recipes_gradient import framed, warm
 from operators.solvers.reencode import NormalFit
 from operators.solvers.treg import TReg
 
@@ -38,6 +40,12 @@ LAM = 0.1
 SIGMA_FINAL = 0.05
 # Denoising in several steps ends here.
 DENOISE_LOW = 0.05
+#: Pseudo-inverses that amplify noise more than this are of no use to DDNM.
+LARGEST_GAIN = 2.0
+#: How deep these solvers enter by default: the classical restoration is a better start than noise.
+STRENGTH = 0.3
+#: The last share of the steps does without data steps, as published.
+DATA_SHARE = 0.85
 
 
 def dpir(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -71,8 +79,8 @@ def treg(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPri
     """``steps``, ``every``, ``lam`` and ``iterations`` of the conjugate gradients, ``strength``."""
     timesteps = _timesteps(spec, prior, 30)
     fit = _fit(spec, operator, sigma_y, iterations=5)
-    solver = TReg(fit, timesteps, whole(spec, "every", 3), _until(timesteps), last_fit=True)
-    return warm(spec, solver, operator, STRENGTH)
+    solver = TReg(fit, timesteps, whole(spec, "every", 3), _until(timesteps))
+    return framed(spec, solver, operator, sigma_y, STRENGTH)
 
 
 def dreamsampler(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -80,8 +88,8 @@ def dreamsampler(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: L
     timesteps = _timesteps(spec, prior, 30)
     fit = _fit(spec, operator, sigma_y, iterations=10)
     every = whole(spec, "every", 3)
-    solver = DreamSampler(fit, timesteps, every, _until(timesteps), dps=True, last_fit=True)
-    return warm(spec, solver, operator, STRENGTH)
+    solver = DreamSampler(fit, timesteps, every, _until(timesteps), dps=True)
+    return framed(spec, solver, operator, sigma_y, STRENGTH)
 
 
 def diffpir(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -98,8 +106,14 @@ def diffpir(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Latent
 
 def ddnm(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
     """``steps``, ``eta``, ``strength``."""
-    eta = share(spec, "eta", 0.85)
-    return warm(spec, Ddnm(operator, _timesteps(spec, prior, 20), sigma_y, eta), operator, STRENGTH)
+    gain = pinv_gain(operator) if sigma_y > 0.0 else 1.0
+    if gain > LARGEST_GAIN:
+        raise OperatorError(
+            f"solver.name: ddnm would amplify the noise {gain:.0f} times, for its pseudo-inverse does; "
+            "use diffpir or dpir, which weigh the noise"
+        )
+    solver = Ddnm(operator, _timesteps(spec, prior, 20), sigma_y, share(spec, "eta", 0.85), gain)
+    return framed(spec, solver, operator, sigma_y, STRENGTH)
 
 
 def latino(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -111,10 +125,10 @@ def latino(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentP
     return Latino(operator, timesteps, deltas, max(sigma_y, MINIMAL_NOISE))
 
 
-#: How deep these solvers enter by default: the classical restoration is a better start than noise.
-STRENGTH = 0.3
-#: The last share of the steps does without data steps, as published.
-DATA_SHARE = 0.85
+def pinv_gain(operator: ForwardOperator) -> float:
+    """Standard deviation of A^+ n for white n of unit standard deviation, measured once on keyed noise."""
+    shape = (1, *operator.measured_shape)
+    return float(operator.pinv(keyed_normal(shape, "pinv gain")).std())
 
 
 def _timesteps(spec: Spec, prior: LatentPrior, steps: int) -> tuple[int, ...]:

@@ -32,8 +32,9 @@ class RedDiff:
     """Adam on mu of 1/2 mean (y - A D(mu))^2 + prior_weight w(t) mean(sg[eps(z_t) - n] mu).
 
     z_t = signal mu + noise n is what the network sees; w = sqrt((1 - ab) / ab) (eq. 8, weighting of section
-    4.2). ``rate`` 0.1 and ``prior_weight`` 0.25 are the paper's for pixels. A point estimate: its variance
-    collapses. No backward pass through the network, one through the decoder.
+    4.2). ``rate`` 0.1 and ``prior_weight`` 0.25 are the paper's for pixels. ``classical_start`` begins at the
+    classical restoration instead of A^+ y. A point estimate: its variance collapses. The network is not
+    differentiated, the decoder is.
     """
 
     operator: ForwardOperator
@@ -42,10 +43,11 @@ class RedDiff:
     prior_weight: float = 0.25
     data_weight: float = 1.0
     rows: int = 0
+    classical_start: bool = False
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> RedDiffState:
         y = self.operator.restrict(y)
-        mu = prior.encode(first_picture(self.operator, y))
+        mu = prior.encode(first_picture(self.operator, y, self.classical_start))
         z = recombine(mu, noise, level(prior, self.timesteps[0]))
         nothing = mu.new_zeros(mu.shape)
         return RedDiffState(z=z, y=y, z0=mu, mu=mu, mean=nothing, power=nothing, noise=noise)

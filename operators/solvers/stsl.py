@@ -33,7 +33,8 @@ class Stsl:
     gluing term, s(z) differentiated (``differentiate_base``), the noise of the DDIM step predicted anew.
 
     ``forward``: "inversion" enters by DDIM inversion of E(A^+ y), "noised" by adding noise to it, "random" by
-    noise alone. True cost per step: 2 averages + 1 evaluations, 2 averages backward passes.
+    noise alone; ``classical_start`` puts the classical restoration for A^+ y. True cost per step:
+    2 averages + 1 evaluations and 2 averages backward passes.
     """
 
     operator: ForwardOperator
@@ -46,12 +47,13 @@ class Stsl:
     forward: Literal["inversion", "noised", "random"] = "inversion"
     differentiate_base: bool = True
     rows: int = 0
+    classical_start: bool = False
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> State:
         y = self.operator.restrict(y)
         if self.forward == "random":
             return State(z=noise, y=y)
-        z0 = prior.encode(first_picture(self.operator, y).clamp(-1.0, 1.0))
+        z0 = prior.encode(first_picture(self.operator, y, self.classical_start).clamp(-1.0, 1.0))
         if self.forward == "inversion":
             return State(z=ddim_invert(z0, self.timesteps, prior)[0], y=y)
         return State(z=recombine(z0, noise, level(prior, self.timesteps[0])), y=y)

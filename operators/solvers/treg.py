@@ -22,7 +22,7 @@ class TReg:
 
     The prompt comes with the prior (paper: guidance 5; with a CFG++ prior it is the CFG++ variant). After
     ``until`` nothing holds the measurement: the paper stops at 85 % of the steps, which leaves a residual for
-    small noise; ``dps`` or a final fit (``last_fit``, ours) closes it.
+    small noise; ``dps`` or `LastFit` closes it.
     """
 
     fit: NormalFit
@@ -30,7 +30,6 @@ class TReg:
     every: int = 3
     until: int = 170
     dps: bool = False
-    last_fit: bool = False
     rows: int = 0
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> State:
@@ -51,8 +50,6 @@ class TReg:
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
         """The last clean estimate, decoded."""
-        if self.last_fit:
-            return self.fit.picture(state.z0, state.y, prior)
         return prior.decode(state.z0)
 
 
