@@ -1,5 +1,5 @@
-"""An image-to-image Schroedinger bridge (Liu et al. 2023, "I2SB", arXiv 2302.05872) with a diffusers UNet: the
-worked example of a checkpoint operator."""
+"""An image-to-image Schroedinger bridge (Liu et al. 2023, "I2SB", arXiv 2302.05872) with a diffusers UNet:
+the worked example of a checkpoint operator."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ STEPS = 1000
 
 
 def bridge_deviations(steps: int = STEPS, low: float = 1e-4, beta_max: float = 0.3) -> Tensor:
-    """std_fwd [steps] of the released symmetric schedule: betas rise to beta_max / steps in the middle, evenly in
-    their root, and fall again; the deviation is the root of their sum."""
+    """std_fwd [steps] of the released symmetric schedule: betas rise to beta_max / steps, evenly in their
+    root, and fall again from the middle on; the deviation is the root of their sum."""
     rise = torch.linspace(low**0.5, (beta_max / steps) ** 0.5, steps, dtype=torch.float64).square()
     half = rise[: steps // 2]
     return torch.cat([half, half.flip(0)]).cumsum(0).sqrt().float()
@@ -66,7 +66,7 @@ class ImageBridge:
 class BridgeRestorer:
     """A `CheckpointOperator`: CDDB on ``bridge`` for one kind of degradation, ``steps`` evaluations.
 
-    ``operator_for`` (height, width of the result) builds A; ``scale`` is its factor, ``multiple`` the network's.
+    ``operator_for`` (height, width of the result) builds A; ``scale`` is A's factor, ``multiple`` the net's.
     """
 
     bridge: ImageBridge

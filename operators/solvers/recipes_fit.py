@@ -21,6 +21,7 @@ from operators.solvers.noise_levels import log_spaced_timesteps, pixel_sigmas
 from operators.solvers.recipes_gradient import framed, warm
 from operators.solvers.reencode import NormalFit
 from operators.solvers.treg import TReg
+from operators.solvers.video_latent import VideoLatent
 
 # Defaults of DPIR, on [-1, 1], tuned with the embedded model on photographs and film clips, none of them
 # trained on. Interpolation and a smooth fill are good starts already, and entering far above their error
@@ -123,6 +124,22 @@ def latino(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentP
     timesteps = grids.get(steps) or leading_timesteps(steps, len(prior.alphas_cumprod))
     deltas = (positive(spec, "delta", 1.0),) * len(timesteps)
     return Latino(operator, timesteps, deltas, max(sigma_y, MINIMAL_NOISE))
+
+
+def video_latent(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
+    """``steps``, ``every``, ``lam``, ``eta`` the share of fresh noise, ``strength``. In jobs every frame
+    starts from its own inversion and no flow is given: frames agree by their shared noise and references."""
+    noise = max(sigma_y, MINIMAL_NOISE)
+    return VideoLatent(
+        operator,
+        _timesteps(spec, prior, 20),
+        noise,
+        final_weight=(SIGMA_FINAL / noise) ** 2,
+        lam=positive(spec, "lam", 1.0),
+        eta=share(spec, "eta", 0.2),
+        every=whole(spec, "every", 1),
+        classical_start=True,
+    )
 
 
 def pinv_gain(operator: ForwardOperator) -> float:

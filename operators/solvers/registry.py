@@ -34,7 +34,8 @@ class Method:
 
     def lacks(self, operator: ForwardOperator, prior: LatentPrior) -> str:
         """What keeps it from working, in words; "" if nothing does."""
-        missing = [need for need in self.needs if getattr(operator, need, None) in (None, False)]
+        held = {need: getattr(operator, need, None) for need in self.needs}
+        missing = [need for need, value in held.items() if value is None or value is False]
         if missing:
             return f"needs {_WORDS[missing[0]]}"
         if prior_kind(prior) not in self.kinds:
@@ -59,6 +60,7 @@ METHODS: dict[str, Method] = {
     "diffpir": Method(recipes_fit.diffpir, ("has_prox",)),
     "ddnm": Method(recipes_fit.ddnm, ("linear", "has_pinv")),
     "latino": Method(recipes_fit.latino, ("has_prox",), ("consistency",)),
+    "video_latent": Method(recipes_fit.video_latent, ("linear", "has_prox")),
     "flowchef": Method(recipes_gradient.flowchef, ("differentiable",), ("flow",)),
     "flowdps": Method(recipes_gradient.flowdps, ("linear", "has_pinv"), ("flow",)),
 }

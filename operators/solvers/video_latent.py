@@ -21,14 +21,15 @@ from operators.solvers.step_rules import renoise
 
 @dataclass(frozen=True)
 class VideoLatent:
-    """Per step: z0; with ``flows``, z0 -= flow_weight (1 - ab) grad of the flow loss; every ``every``-th step
-    the prox of weight sigma_t^2 / (lam sigma_y^2), re-encoded and blended by ab'; renoise with a share ``eta``.
+    """Per step: z0; with ``flows``, z0 -= flow_weight (1 - ab) grad of the flow loss; every ``every``-th
+    step the prox of weight sigma_t^2 / (lam sigma_y^2), re-encoded and blended by ab'; renoise with a share
+    ``eta``.
 
-    Starts by DDIM inversion of E(A^+ y) (of the classical restoration with ``classical_start``): every frame's
-    own, or of each ``key_every``-th frame for those around it. Ends with a prox of ``final_weight`` in pixels.
-    Which noise frames share is the source's affair. Without ``flows``, with ``key_every`` 1 and an operator
-    that does not couple frames, a frame is a function of itself; else the batch must be the whole clip, in
-    order. With a CFG++ prior it renoises as VISION-XL does.
+    Starts by DDIM inversion of E(A^+ y) (of the classical restoration with ``classical_start``): every
+    frame's own, or of each ``key_every``-th frame for those around it. Ends with a prox of ``final_weight``
+    in pixels. Which noise frames share is the source's affair. Without ``flows``, with ``key_every`` 1 and an
+    operator that does not couple frames, a frame is a function of itself; else the batch must be the whole
+    clip, in order. With a CFG++ prior it renoises as VISION-XL does.
     """
 
     operator: ForwardOperator
