@@ -130,7 +130,8 @@ def blind_dps(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Late
     solver = BlindDps(
         timesteps,
         kernel,
-        scale=positive(spec, "scale", _step_length(spec, 50, operator)),
+        # Nothing fits the result to the measurement at last, for the kernel is not known: shorter steps.
+        scale=positive(spec, "scale", 0.3 * _step_length(spec, 50, operator)),
         kernel_rate=positive(spec, "kernel_rate", 1e-5),
         border=operator.padding,
     )
