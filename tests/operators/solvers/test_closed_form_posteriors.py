@@ -4,8 +4,8 @@ A linear measurement with A A^T = I of 4 of 8 directions of a Gaussian, noise 0.
 sampler is exact; each is off in its own way, and the figures below say how: variance over the exact
 posterior's in the range (va) and the null space (vn) of A, and the residual over the noise. They are those of
 the specification's table, from another implementation, prior and measurement, so bands are wide: a factor
-1.5 on va and on the residual where the table says more than 0.1, else 0.1 at most, and 0.12 on vn. How far the
-mean is off depends on the measurement drawn: it may not exceed the table's.
+1.5 on va and on the residual where the table says more than 0.1, else 0.1 at most, and 0.12 on vn. How far
+the mean is off depends on the measurement drawn: it may not exceed the table's.
 """
 
 from __future__ import annotations
@@ -151,20 +151,42 @@ def test_a_sampler_is_off_from_the_exact_posterior_as_its_method_is(name: str, s
             assert ours < 0.1
 
 
-def test_gradients_at_small_steps_find_the_posterior_mode_of_a_mixture() -> None:
-    """Two modes of which the measurement excludes one: samples must lie at the other."""
-    prior, sigma = two_modes(D), 0.1
-    truth = prior.means[0]
-    y = A.matrix @ truth
+#: On two modes of which the exact posterior gives the first a share of 0.70: how far the mean is off in
+#: posterior standard deviations, the trace of the covariance over the exact one's, and the share of chains at
+#: the first mode. Measured with this test; no outside figures. Split data steps keep the width and lose the
+#: weights of the modes; gradients of unit length (dps, psld, stsl) pull too many chains to the likelier one.
+MODES = {
+    "dps": (0.51, 0.43, 0.96),
+    "psld": (1.19, 0.51, 0.99),
+    "stsl": (0.60, 0.82, 0.86),
+    "svi": (0.38, 0.92, 0.50),
+    "diffpir": (0.46, 1.04, 0.43),
+    "diffpir zeta 1": (0.38, 0.91, 0.47),
+    "treg": (0.45, 1.13, 0.44),
+    "reddiff": (0.56, 0.72, 0.37),
+    "latino": (0.49, 1.10, 0.41),
+    "flowdps": (0.41, 0.98, 0.45),
+    "flowchef": (0.30, 1.01, 0.55),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_what_a_sampler_makes_of_two_modes(name: str) -> None:
+    prior, sigma = two_modes(D), 0.2
+    like = prior_for(name)
+    prior.kind, prior.alphas_cumprod, prior.sampling = like.kind, like.alphas_cumprod, like.sampling
+    scale = prior.pixel_scale = like.pixel_scale
+    y = A.matrix @ prior.means[0]
     exact = prior.posterior(A, y, sigma)
-    start = SeededDraws(9).normal(torch.zeros(400, D, 1, 1, dtype=torch.float64), 0, "start")
-    solver = DiffPir(A, leading_timesteps(100), sigma, 1.0, 1.0)
-    x = restore(solver, y.view(1, M, 1, 1).expand(400, -1, -1, -1), start, prior, SeededDraws(2)).flatten(1)
-    assert float(exact.weights.max()) > 0.95
+    assert float(exact.weights[0]) == pytest.approx(0.70, abs=0.01)
+    start = SeededDraws(9).normal(torch.zeros(CHAINS, D, 1, 1, dtype=torch.float64), 0, "start")
+    chains = (scale * y).view(1, M, 1, 1).expand(CHAINS, -1, -1, -1)
+    x = restore(build(name, scale * sigma), chains, start, prior, SeededDraws(2)).flatten(1) / scale
     mean, covariance = exact.moments()
-    assert float((x.mean(0) - mean).norm()) < 0.35 * float(covariance.trace().sqrt())
-    nearer = (x - prior.means[0]).norm(dim=1) < (x - prior.means[1]).norm(dim=1)
-    assert float(nearer.double().mean()) == pytest.approx(float(exact.weights[0]), abs=0.08)
+    off = float((x.mean(0) - mean).norm() / covariance.trace().sqrt())
+    spread = float(torch.cov(x.T).trace() / covariance.trace())
+    first = (x - prior.means[0]).norm(dim=1) < (x - prior.means[1]).norm(dim=1)
+    assert (off, spread, float(first.double().mean())) == pytest.approx(MODES[name], abs=0.08)
 
 
 # --- identities -------------------------------------------------------------------------------------
