@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
-from operators.degradations.blur import GaussianBlur, KernelBlur, SeparableBlur
+from operators.degradations.blur import BoxBlur, GaussianBlur, KernelBlur
 from operators.degradations.clipping import Clipping
 from operators.degradations.colorization import Colorization
 from operators.degradations.composition import compose
@@ -21,7 +21,7 @@ from operators.degradations.flicker import ExposureFlicker, rolling_gains
 from operators.degradations.inpainting import Inpainting
 from operators.degradations.interlace import Interlace
 from operators.degradations.jpeg import Jpeg
-from operators.degradations.kernels import anisotropic_gaussian_kernel, box_kernel, disk_kernel, motion_kernel
+from operators.degradations.kernels import anisotropic_gaussian_kernel, disk_kernel, motion_kernel
 from operators.degradations.lens_blur import LensBlur
 from operators.degradations.masks import mask_from_boxes, random_mask, stripe_mask
 from operators.degradations.phase_retrieval import PhaseRetrieval
@@ -93,8 +93,8 @@ LINEAR: dict[str, Build] = {
     "gaussian reflect": lambda s: GaussianBlur(s.rows, s.columns, 0.6, "reflect", 0.02),
     "gaussian circular": lambda s: GaussianBlur(s.rows, s.columns, 0.6, "circular", 0.02),
     "wide gaussian": lambda s: GaussianBlur(2 * s.rows, 2 * s.columns, 1.6, "reflect", 0.02),
-    "box": lambda s: SeparableBlur(s.rows, s.columns, box_kernel(3), "reflect", 0.02),
-    "even box": lambda s: SeparableBlur(s.rows, s.columns, box_kernel(4), "circular", 0.02),
+    "box": lambda s: BoxBlur(s.rows, s.columns, 3, "reflect", 0.02),
+    "even box": lambda s: BoxBlur(s.rows, s.columns, 4, "circular", 0.02),
     "motion reflect": _motion("reflect"),
     "motion circular": _motion("circular"),
     "disk reflect": _disk("reflect"),
