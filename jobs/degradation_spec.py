@@ -186,13 +186,6 @@ class Jpeg(Section):
     chroma: Literal["4:2:0", "4:4:4"] = "4:2:0"
 
 
-class Quantisation(Section):
-    """y = x rounded to ``levels`` grey levels per channel: banding."""
-
-    kind: Literal["quantisation"]
-    levels: Annotated[int, Field(ge=2, le=65536)]
-
-
 class Clipping(Section):
     """y = clip(gain x) + n around mid-grey: lost highlights and shadows."""
 
@@ -211,6 +204,5 @@ Degradation = (
     | Destriping
     | Colorization
     | Jpeg
-    | Quantisation
     | Clipping
 )

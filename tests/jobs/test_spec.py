@@ -101,7 +101,6 @@ DEGRADATIONS: list[dict[str, Any]] = [
     {"kind": "destriping", "longest_period": 12},
     {"kind": "colorization", "weights": "mean"},
     {"kind": "jpeg", "quality": 20, "chroma": "4:4:4"},
-    {"kind": "quantisation", "levels": 32},
     {"kind": "clipping", "gain": 1.5, "noise": 0.01},
 ]
 
@@ -226,7 +225,6 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
                 ({"kind": "colorization", "weights": "green"}, ".weights", "'mean'"),
                 ({"kind": "jpeg", "quality": 0}, ".quality", "at least 1"),
                 ({"kind": "jpeg", "quality": 50, "noise": 0.1}, ".noise", "unknown key"),
-                ({"kind": "quantisation", "levels": 1}, ".levels", "at least 2"),
                 ({"kind": "clipping", "gain": 17}, ".gain", "at most 16"),
             )
         ),
