@@ -36,17 +36,23 @@ class BlurEstimate:
     confidence: float
 
 
-def estimate_blur(frames: np.ndarray, noise: float = 0.0) -> BlurEstimate:
+def estimate_blur(frames: np.ndarray, noise: float = 0.0, keep: np.ndarray | None = None) -> BlurEstimate:
     """The median over frames uint8 or uint16 [N, H, W, 3] of the edge width of each.
 
     Blurring an edge of width s by a and by b = 2a lowers its slope by R = sqrt((s^2 + b^2) / (s^2 + a^2))
     (Zhuo and Sim 2011, eq. 6, with both pictures blurred so that noise counts less). Isotropic blur is
     assumed; a picture that is out of focus but for one object counts as sharp when the object has the
-    strongest edges. ``noise``: standard deviation on [0, 1], as from ``estimate_noise``.
-    Raises OperatorError for another shape or type.
+    strongest edges. ``noise``: standard deviation on [0, 1], as from ``estimate_noise``. ``keep``: bool
+    [H, W], where to look (a logo is sharp whatever the film is). Raises OperatorError for another shape or
+    type.
+
+    Measured on 24 photographs (Kodak and CID22) blurred by 0, 1, 1.5, 2, 3, 4, 6 pixels: 0.22, 0.93, 1.40,
+    1.88, 2.82, 3.79, 5.60 with standard deviations between pictures of 0.29, 0.18, 0.17, 0.17, 0.24, 0.29,
+    0.45; with noise of 0.03 on top the widest come out as 3.6 and 4.7.
     """
     require_frames(frames)
-    found = [_frame_width(plane, noise) for plane in luma(frames)]
+    inside = np.ones(frames.shape[1:3], dtype=bool) if keep is None else keep
+    found = [_frame_width(plane, inside, noise) for plane in luma(frames)]
     widths = np.array([width for width, _ in found if math.isfinite(width)])
     if widths.size == 0:
         return BlurEstimate(0.0, 0.0, 0.0, 0.0)
@@ -57,24 +63,24 @@ def estimate_blur(frames: np.ndarray, noise: float = 0.0) -> BlurEstimate:
     return BlurEstimate(sigma, width, spread, agreement * widths.size / len(frames))
 
 
-def _frame_width(plane: np.ndarray, noise: float) -> tuple[float, float]:
+def _frame_width(plane: np.ndarray, keep: np.ndarray, noise: float) -> tuple[float, float]:
     """Median edge width in pixels and the share of edges within half of it."""
-    widths = _edge_widths(plane, noise, FIRST_SCALE)
+    widths = _edge_widths(plane, keep, noise, FIRST_SCALE)
     if widths.size < FEWEST_EDGES:
         return math.nan, 0.0
     scale = min(max(FIRST_SCALE, float(np.median(widths)) / 2.0), LARGEST_SCALE)
     if scale > FIRST_SCALE:
-        wider = _edge_widths(plane, noise, scale)
+        wider = _edge_widths(plane, keep, noise, scale)
         widths = wider if wider.size >= FEWEST_EDGES else widths
     middle = float(np.median(widths))
     return middle, float(np.mean(np.abs(widths - middle) <= 0.5 * max(middle, SHARP_WIDTH)))
 
 
-def _edge_widths(plane: np.ndarray, noise: float, scale: float) -> np.ndarray:
+def _edge_widths(plane: np.ndarray, keep: np.ndarray, noise: float, scale: float) -> np.ndarray:
     """Width in pixels at every strong edge of a plane [H, W], looked at with blurs ``scale`` and twice it."""
     fine, coarse = _gradient(plane, scale), _gradient(plane, 2.0 * scale)
     slope = np.hypot(*coarse)
-    ridge = _ridges(coarse, slope, math.ceil(8.0 * scale))
+    ridge = _ridges(coarse, slope) & _well_inside(keep, math.ceil(8.0 * scale))
     if np.count_nonzero(ridge) < FEWEST_EDGES:
         return np.empty(0, dtype=np.float32)
     # Standard deviation of one component of the blurred gradient of white noise: 1 / (sqrt(8 pi) b^2).
@@ -95,14 +101,19 @@ def _gradient(plane: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     ) / 2.0
 
 
-def _ridges(gradient: tuple[np.ndarray, np.ndarray], slope: np.ndarray, margin: int) -> np.ndarray:
-    """Where the slope is largest across the edge, ``margin`` pixels inside the picture."""
+def _ridges(gradient: tuple[np.ndarray, np.ndarray], slope: np.ndarray) -> np.ndarray:
+    """Where the slope is largest across the edge."""
     middle = slope[1:-1, 1:-1]
     across = (middle >= slope[1:-1, :-2]) & (middle > slope[1:-1, 2:])
     down = (middle >= slope[:-2, 1:-1]) & (middle > slope[2:, 1:-1])
     steeper = (np.abs(gradient[0]) >= np.abs(gradient[1]))[1:-1, 1:-1]
     ridge = np.zeros(slope.shape, dtype=bool)
     ridge[1:-1, 1:-1] = np.where(steeper, across, down)
-    inside = np.zeros_like(ridge)
-    inside[margin:-margin, margin:-margin] = True
-    return ridge & inside
+    return ridge
+
+
+def _well_inside(keep: np.ndarray, margin: int) -> np.ndarray:
+    """Pixels that are ``margin`` away from all others and from the border."""
+    window = np.ones((2 * margin + 1, 2 * margin + 1), dtype=np.uint8)
+    eroded = cv2.erode(keep.astype(np.uint8), window, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return eroded > 0

@@ -38,16 +38,21 @@ class NoiseEstimate:
     confidence: float
 
 
-def estimate_noise(frames: np.ndarray) -> NoiseEstimate:
+def estimate_noise(frames: np.ndarray, keep: np.ndarray | None = None) -> NoiseEstimate:
     """The median over frames uint8 or uint16 [N, H, W, 3] of the level of each.
 
     Per frame and channel: mean squares of Immerkaer's residual in blocks, of which the ``FLATTEST``
     quantile counts, divided by what that quantile is for white noise of unit variance; channels are
     averaged as variances. Noise that a codec has smoothed is underrated, since it is not white any more.
-    Raises OperatorError for another shape or type.
+    ``keep``: bool [H, W], where to look. Raises OperatorError for another shape or type.
+
+    Measured on 24 photographs (Kodak and CID22), whose own level comes out as 1.3 codes of 8 bits with a
+    standard deviation of 1.1 between pictures: added noise of 2, 5, 10, 20, 40 codes comes out as 2.7, 5.5,
+    10.5, 20.4, 39.9, with standard deviations of 0.8, 0.6, 0.5, 0.4, 0.3.
     """
     require_frames(frames)
-    found = np.array([_frame_level(frame) for frame in frames])
+    inside = np.ones(frames.shape[1:3], dtype=bool) if keep is None else keep
+    found = np.array([_frame_level(frame, inside) for frame in frames])
     levels, shares = found[np.isfinite(found[:, 0])].T
     if levels.size == 0:
         return NoiseEstimate(0.0, 0.0, 0.0)
@@ -56,9 +61,9 @@ def estimate_noise(frames: np.ndarray) -> NoiseEstimate:
     return NoiseEstimate(sigma, spread, min(1.0, float(np.median(shares)) / 0.95))
 
 
-def _frame_level(frame: np.ndarray) -> tuple[float, float]:
+def _frame_level(frame: np.ndarray, keep: np.ndarray) -> tuple[float, float]:
     """Standard deviation and share of blocks explained by it; NaN when too few blocks are unclipped."""
-    channels = [_block_energies(plane) for plane in np.moveaxis(on_unit_range(frame), -1, 0)]
+    channels = [_block_energies(plane, keep) for plane in np.moveaxis(on_unit_range(frame), -1, 0)]
     usable = [energies for energies in channels if energies.size >= FEWEST_BLOCKS]
     if not usable:
         return math.nan, math.nan
@@ -70,10 +75,10 @@ def _frame_level(frame: np.ndarray) -> tuple[float, float]:
     return math.sqrt(np.mean(variances)), float(np.mean(shares))
 
 
-def _block_energies(plane: np.ndarray) -> np.ndarray:
+def _block_energies(plane: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Mean squared residual of every block that is clear of black and white."""
     residual = cv2.filter2D(plane, -1, _MASK)[1:-1, 1:-1]
-    clear = ((plane > 0.0) & (plane < 1.0))[1:-1, 1:-1].astype(np.float32)
+    clear = (keep & (plane > 0.0) & (plane < 1.0))[1:-1, 1:-1].astype(np.float32)
     return _blocks(residual**2)[_blocks(clear) >= UNCLIPPED]
 
 
