@@ -44,7 +44,6 @@ class Carried:
         packet.stream = self.target
         return packet
 
-
     def in_time(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         """The packet with a decoding time, and those that waited for one.
 

@@ -21,9 +21,7 @@ def test_noise_on_a_grey_card_is_measured_within_three_percent(codes: float) -> 
 
 @pytest.mark.parametrize("codes", [2.0, 5.0, 12.0, 25.0, 40.0])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_noise_on_a_scene_full_of_edges_is_measured_within_a_tenth(
-    codes: float, seed: int
-) -> None:
+def test_noise_on_a_scene_full_of_edges_is_measured_within_a_tenth(codes: float, seed: int) -> None:
     scene = noisy(dead_leaves(256, 320, seed)[None], codes, seed)
     expected = np.hypot(codes, 1 / np.sqrt(12.0)) / 255.0
     assert estimate_noise(scene).sigma == pytest.approx(expected, rel=0.1, abs=0.4 / 255.0)
