@@ -25,3 +25,4 @@ def open_output(out: str, endpoint_url: str | None) -> Store:
     store = Store(place, StorageSettings(endpoint_url=endpoint_url))
     store.check(write=False)
     return store
+

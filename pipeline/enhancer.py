@@ -155,7 +155,9 @@ class Enhancer:
         height, width = units[0].y.shape[2:]
         self._check_mask(number, height, width)
         scale = self._scale(number)
-        padded = [Unit(self._padded(number, unit.y), unit.noise, unit.brackets, unit.joint) for unit in units]
+        padded = [
+            Unit(self._padded(number, unit.y), unit.noise, unit.brackets, unit.joint) for unit in units
+        ]
         stage = self._stage(number, padded[0].y.shape[2:], _statistics_of(scene, number))
         anchors = None if scene is None else scene.get(f"{number}/z")
         with torch.no_grad():
@@ -171,7 +173,9 @@ class Enhancer:
             for done in finished
         ]
 
-    def _stage(self, number: int, measured: Sequence[int], content: LatentStatistics | None) -> Stage:
+    def _stage(
+        self, number: int, measured: Sequence[int], content: LatentStatistics | None
+    ) -> Stage:
         item = self.config.enhance[number]
         if "restore" in item:
             spec, prior = item["restore"], self._prior(item["restore"])
@@ -223,7 +227,9 @@ class Enhancer:
         edges = ((0, measured[0] - mask.shape[0]), (0, measured[1] - mask.shape[1]))
         return {"mask": np.pad(mask, edges, constant_values=255)}
 
-    def _noise(self, task: FrameTask, number: int, ordinals: Sequence[int], y: torch.Tensor) -> torch.Tensor:
+    def _noise(
+        self, task: FrameTask, number: int, ordinals: Sequence[int], y: torch.Tensor
+    ) -> torch.Tensor:
         scale, factor = self._scale(number), self.model.vae_factor
         multiple = self.model.pixel_multiple
         sides = [padded_side(side, scale, multiple) * scale // factor for side in y.shape[2:]]
@@ -316,3 +322,4 @@ def _fix_numerics(config: EnhancerConfig) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+

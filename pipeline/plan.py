@@ -115,3 +115,4 @@ def intervals_per_chunk(index: VideoIndex, consistency: ConsistencySettings, sca
     frame_bytes = 3 * depth * index.geometry.width * index.geometry.height * scale * scale
     fitting = MAX_CHUNK_BYTES // (frame_bytes * consistency.knot_every)
     return max(1, min(consistency.knots_per_chunk, fitting))
+

@@ -61,7 +61,9 @@ def prepare_model(keys: JobKeys, pictures: Pictures, cluster: Cluster, context: 
     styles = {number: keys.style(number, pictures.digests[number]) for number in pictures.styles}
     chunks = ChunkStore(Store(settings.output, settings.storage))
     missing = {
-        number: (key, pictures.styles[number]) for number, key in styles.items() if chunks.lookup(key) is None
+        number: (key, pictures.styles[number])
+        for number, key in styles.items()
+        if chunks.lookup(key) is None
     }
     if not missing and chunks.lookup(keys.model()) is not None:
         return Prepared(styles)

@@ -252,7 +252,9 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
         else:
             finished = os.path.join(folder, f"video.{video.container}")
             paths, segments = _fetch_segments(video, chunks, folder)
-            assembly = assemble(source, index, paths, segments, finished, video.container, context.encode)
+            assembly = assemble(
+                source, index, paths, segments, finished, video.container, context.encode
+            )
             verified = verify_file(
                 finished, source, index, segments, assembly, context.encode, identity=context.identity
             )

@@ -41,7 +41,9 @@ def make_clip(source: Path, target: Path) -> None:
         sound.bit_rate = 128_000
         for ordinal, rgb in enumerate(_cut(given)):
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED)
+            frame = frame.reformat(
+                format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED
+            )
             frame.pts, frame.time_base = ordinal, 1 / Fraction(rate)
             frame.color_primaries, frame.color_trc = _BT709, _BT709
             made.mux(video.encode(frame))

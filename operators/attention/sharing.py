@@ -104,9 +104,8 @@ class SharedAttention:
     ) -> Harvest:
         """Run ``replay`` (network calls of reference frames) and keep what each layer leaves."""
         record = Harvest()
-        with (
-            torch.no_grad(),
-            contextlib.contextmanager(self._during)(_Call(tuple(readers), alignment, joint, record=record)),
+        with torch.no_grad(), contextlib.contextmanager(self._during)(
+            _Call(tuple(readers), alignment, joint, record=record)
         ):
             replay()
         return record

@@ -44,6 +44,7 @@ class Carried:
         packet.stream = self.target
         return packet
 
+
     def in_time(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         """The packet with a decoding time, and those that waited for one.
 

@@ -49,7 +49,9 @@ def sound(path: Path) -> list[bytes]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_dozen_real_clips_come_back_with_their_frames_times_and_sound(s3: S3Bucket, tmp_path: Path) -> None:
+def test_a_dozen_real_clips_come_back_with_their_frames_times_and_sound(
+    s3: S3Bucket, tmp_path: Path
+) -> None:
     media = shared_dir() / "media"
     store = Store(s3.url, s3.storage)
     for name in CLIPS:

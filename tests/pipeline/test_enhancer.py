@@ -60,7 +60,9 @@ def references(enhancer: Enhancer, frames: np.ndarray) -> tuple[bytes, dict[int,
     return anchors, {4: enhancer.knot(task(4), frames[[4]], anchors)}
 
 
-def chunk(enhancer: Enhancer, frames: np.ndarray, ordinals: Sequence[int], grid: Sequence[int]) -> np.ndarray:
+def chunk(
+    enhancer: Enhancer, frames: np.ndarray, ordinals: Sequence[int], grid: Sequence[int]
+) -> np.ndarray:
     anchors, knots = references(enhancer, frames)
     mine = {ordinal: blob for ordinal, blob in knots.items() if ordinal in grid}
     return enhancer.chunk(task(*ordinals), frames[list(ordinals)], grid, anchors, mine)
