@@ -19,20 +19,162 @@ class Dpir(Section):
     steps: Annotated[int, Field(ge=1, le=50)] | None = None
 
 
-class Psld(Section):
+Steps = Annotated[int, Field(ge=1, le=999)]
+Strength = Annotated[float, Field(gt=0.0, le=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+StepLength = Annotated[float, Field(gt=0.0, le=1000.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
+Likelihood = Literal["gaussian", "poisson", "poisson_released"]
+
+
+class _Sampler(Section):
+    """What all samplers take.
+
+    ``steps`` is the length of the full schedule, of which a job walks the last ``strength``: 1 starts from
+    pure noise, less from the noised classical restoration.
+    """
+
+    steps: Steps | None = None
+    strength: Strength | None = None
+
+
+class _GradientSampler(_Sampler):
+    """Samplers that differentiate: ``rows`` frames at once (memory), all when not given. ``last_fit`` moves
+    the finished picture to the measurement once more."""
+
+    rows: Annotated[int, Field(ge=1, le=1024)] | None = None
+    last_fit: bool | None = None
+
+
+class Psld(_GradientSampler):
     """Posterior sampling with latent diffusion (Rout et al. 2023): weights of the two gradient terms."""
 
     name: Literal["psld"]
-    steps: Annotated[int, Field(ge=1, le=999)] = 50
-    omega: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+    omega: StepLength | None = None
     gamma: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
+
+
+class Ldps(_GradientSampler):
+    """Diffusion posterior sampling through the decoder (Chung et al. 2023); ``dps_nojac`` leaves out the
+    network's Jacobian. ``scale`` is the step length, ``eta`` the stochasticity of DDIM."""
+
+    name: Literal["ldps", "dps_nojac"]
+    scale: StepLength | None = None
+    eta: Share | None = None
+    likelihood: Likelihood | None = None
+
+
+class Stsl(_GradientSampler):
+    """Second-order Tweedie sampler (Rout et al. 2024): ``eta`` weighs the trace term, ``probe`` is the length
+    of its step, ``averages`` the updates per step, ``weight`` their length."""
+
+    name: Literal["stsl"]
+    averages: Annotated[int, Field(ge=1, le=50)] | None = None
+    eta: Weight | None = None
+    probe: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    weight: StepLength | None = None
+    likelihood: Likelihood | None = None
+
+
+class ReSample(_GradientSampler):
+    """Hard data consistency by optimisation (Song et al. 2024) every ``every`` steps."""
+
+    name: Literal["resample"]
+    every: Annotated[int, Field(ge=1, le=999)] | None = None
+    travel: Annotated[int, Field(ge=0, le=50)] | None = None
+    scale: Weight | None = None
+
+
+class RedDiff(_GradientSampler):
+    """Variational optimisation (Mardani et al. 2024): ``rate`` of Adam in latent units."""
+
+    name: Literal["reddiff"]
+    rate: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    prior_weight: Weight | None = None
+
+
+class BlindDps(_Sampler):
+    """Blur kernel and picture together (Chung et al. 2023); the degradation's kernel is the first guess."""
+
+    name: Literal["blind_dps"]
+    scale: StepLength | None = None
+    kernel_rate: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+
+
+class TReg(_Sampler):
+    """Conjugate gradients every ``every`` steps (Kim et al. 2023; dreamsampler: Kim, Park and Ye 2024)."""
+
+    name: Literal["treg", "dreamsampler"]
+    every: Annotated[int, Field(ge=1, le=999)] | None = None
+    lam: Weight | None = None
+    iterations: Annotated[int, Field(ge=1, le=1000)] | None = None
+    last_fit: bool | None = None
+
+
+class DiffPir(_Sampler):
+    """Prox and renoise (Zhu et al. 2023): ``zeta`` is the share of fresh noise."""
+
+    name: Literal["diffpir"]
+    lam: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+    zeta: Share | None = None
+
+
+class Ddnm(_Sampler):
+    """Range and null space (Wang, Yu and Zhang 2023)."""
+
+    name: Literal["ddnm"]
+    eta: Share | None = None
+    last_fit: bool | None = None
+
+
+class Latino(Section):
+    """Few-step model between encoder and decoder (Spagnoletti et al. 2025), of 4 or 8 steps as released."""
+
+    name: Literal["latino"]
+    steps: Annotated[int, Field(ge=1, le=50)] | None = None
+    delta: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+
+
+class FlowSampler(_GradientSampler):
+    """Samplers of rectified flows (FlowChef: Patel et al. 2025; FlowDPS: Kim, Kim and Ye 2025)."""
+
+    name: Literal["flowchef", "flowdps"]
+    rate: StepLength | None = None
+    inner: Annotated[int, Field(ge=1, le=200)] | None = None
+
+
+class VideoLatent(_Sampler):
+    """Inverted start, prox, re-encode, renoise with a share ``eta`` of the noise that frames share."""
+
+    name: Literal["video_latent"]
+    every: Annotated[int, Field(ge=1, le=999)] | None = None
+    lam: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+    eta: Share | None = None
+
+
+Solver = Annotated[
+    Dpir
+    | Psld
+    | Ldps
+    | Stsl
+    | ReSample
+    | RedDiff
+    | BlindDps
+    | TReg
+    | DiffPir
+    | Ddnm
+    | Latino
+    | FlowSampler
+    | VideoLatent,
+    Field(discriminator="name"),
+]
 
 
 class Restore(Section):
     """Undo a known degradation."""
 
     degradation: Annotated[Degradation, Field(discriminator="kind")]
-    solver: Annotated[Dpir | Psld, Field(discriminator="name")] = Dpir()
+    solver: Solver = Dpir()
 
 
 class StyleAligned(Section):

@@ -7,16 +7,19 @@ depends on its pixels, its references and its noise alone: never on the unit it 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from operators.attention.bias import log_weight
-from operators.attention.hat import Bracket
-from operators.attention.sharing import Alignment, Harvest, Reader, SharedAttention
-from operators.solvers.base import LatentPrior, State, StepSolver
+from operators.attention.harvest import Harvest, Keep
+from operators.attention.policies.base import SharingPolicy, Unit
+from operators.attention.reading import ALONE, Alignment, Reader, Reading
+from operators.attention.session import Record, SharedAttention
+from operators.errors import OperatorError
+from operators.solvers.base import LatentPrior, State, StepSolver, begin
 from operators.style.style_aligned import StyleReference
 
 
@@ -42,17 +45,12 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Frames that share one network call: ``y`` [B, 3, h, w] in [-1, 1], ``noise`` [B, C, h', w'].
+class Trajectories:
+    """What the network saw of finished references: ``anchors`` [A, S, C, h, w] of the scene together,
+    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``."""
 
-    ``brackets`` gives each row's knots (empty where knots are not read); ``joint`` lets the rows attend to
-    each other (anchors only).
-    """
-
-    y: Tensor
-    noise: Tensor
-    brackets: tuple[Bracket, ...] = ()
-    joint: bool = False
+    anchors: Tensor | None = None
+    knots: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,34 +62,26 @@ class Finished:
     trajectory: Tensor
 
 
-@dataclass(frozen=True)
-class _StepBank:
-    style: Harvest | None
-    anchors: Harvest | None
-    knots: Mapping[int, Harvest]
-
-
 def run_stage(
     stage: Stage,
     units: Sequence[Unit],
+    policy: SharingPolicy,
+    trajectories: Trajectories = Trajectories(),
     *,
-    anchors: Tensor | None = None,
-    knots: Mapping[int, Tensor] | None = None,
     trace: bool = False,
 ) -> list[Finished]:
-    """Run ``units`` through all steps of the stage.
+    """Run ``units`` through all steps of the stage, reading what ``policy`` says.
 
-    ``anchors`` [A, S, C, h, w] and ``knots`` {ordinal: [S, C, h, w]} are trajectories recorded by earlier
-    calls with ``trace``. Each unit keeps its own batch shape; none is merged.
+    Each unit keeps its own batch shape; none is merged.
     """
-    states = [stage.solver.start(unit.y, unit.noise, stage.prior) for unit in units]
+    states = [begin(stage.solver, unit.y, unit.noise, stage.prior, unit.draws) for unit in units]
     seen: list[list[Tensor]] = [[] for _ in units]
     for i in range(len(stage.solver.timesteps)):
-        bank = _replay(stage, i, anchors, knots or {})
+        references = StepReferences(stage, i, trajectories, policy.keep)
         for n, unit in enumerate(units):
             if trace:
                 seen[n].append(states[n].z)
-            states[n] = _read(stage, i, unit, states[n], bank)
+            states[n] = _step(stage, unit, states[n], policy.reading(unit, references), references)
     return [
         Finished(
             stage.solver.finish(state, stage.prior),
@@ -101,62 +91,70 @@ def run_stage(
     ]
 
 
-def _replay(stage: Stage, i: int, anchors: Tensor | None, knots: Mapping[int, Tensor]) -> _StepBank:
-    """Canonical extraction: style reads nothing; anchors read each other and the style; knots read style
-    and anchors. So nothing recurses, and K/V are the same whoever computes them."""
-    session, prior, t = stage.session, stage.prior, stage.solver.timesteps[i]
-    style = None
-    if stage.style is not None:
-        z_style = stage.style.reference.trajectory[i][None]
-        style = session.harvest(lambda: prior.predict(z_style, t))
-    bank = _StepBank(style, None, {})
-    if anchors is not None:
-        z_anchors = anchors[:, i]
-        left = session.harvest(
-            lambda: prior.predict(z_anchors, t),
-            _readers(stage, bank),
-            alignment=_alignment(stage, bank),
-            joint=True,
+def _step(
+    stage: Stage, unit: Unit, state: State, reading: Reading, references: StepReferences
+) -> State:
+    record = Record(Harvest(), references.keep) if reading.record else None
+    with stage.session.under(reading, record):
+        state = stage.solver.step(references.step, state, stage.prior)
+    if record is not None:
+        references.left[unit.ordinals[0]] = record.harvest
+    return state
+
+
+class StepReferences:
+    """Canonical extraction at one step: the style reads nothing; anchors read each other and the style;
+    knots read style and anchors. So nothing recurses, and what a reference leaves is the same whoever
+    replays it. Implements `operators.attention.policies.base.References`."""
+
+    def __init__(self, stage: Stage, step: int, trajectories: Trajectories, keep: Keep) -> None:
+        self.step, self.timestep = step, stage.solver.timesteps[step]
+        self.left: dict[int, Harvest] = {}
+        self.keep = keep
+        self._stage, self._trajectories = stage, trajectories
+        self._knots: dict[int, Harvest] = {}
+
+    @functools.cached_property
+    def style(self) -> Harvest | None:
+        """What the style reference left; None without style."""
+        if self._stage.style is None:
+            return None
+        return self._replay(self._stage.style.reference.trajectory[self.step][None], ALONE)
+
+    @functools.cached_property
+    def anchors(self) -> Harvest | None:
+        """What all anchors left together; None where the scene has none yet."""
+        if self._trajectories.anchors is None:
+            return None
+        return self._replay(
+            self._trajectories.anchors[:, self.step], replace(self.style_reading(), joint=True)
         )
-        bank = _StepBank(style, left, {})
-    readers, alignment = _readers(stage, bank), _alignment(stage, bank)
-    harvests = {}
-    for ordinal, trajectory in knots.items():
-        z_knot = trajectory[i][None]
-        harvests[ordinal] = session.harvest(
-            lambda z=z_knot: prior.predict(z, t), readers, alignment=alignment
-        )
-    return _StepBank(style, bank.anchors, harvests)
 
+    def knot(self, ordinal: int) -> Harvest:
+        """What one knot left. Raises OperatorError when its trajectory was not given."""
+        if ordinal not in self._knots:
+            if ordinal not in self._trajectories.knots:
+                raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
+            z = self._trajectories.knots[ordinal][self.step][None]
+            self._knots[ordinal] = self._replay(z, self.scene_reading())
+        return self._knots[ordinal]
 
-def _read(stage: Stage, i: int, unit: Unit, state: State, bank: _StepBank) -> State:
-    readers = _readers(stage, bank)
-    if unit.brackets:
-        readers += _knot_readers(unit.brackets, bank.knots)
-    with stage.session.reading(readers, alignment=_alignment(stage, bank), joint=unit.joint):
-        return stage.solver.step(i, state, stage.prior)
+    def style_reading(self) -> Reading:
+        """The rows themselves and the style, aligned to it by statistics of their own."""
+        style = self._stage.style
+        if self.style is None or style is None:
+            return ALONE
+        alignment = Alignment(self.style, None, norms=style.norms) if style.align else None
+        return Reading((Reader(self.style, bias=style.bias),), alignment)
 
+    def scene_reading(self) -> Reading:
+        """The rows themselves, style and anchors, aligned by the anchors' statistics."""
+        reading = self.style_reading()
+        if self.anchors is None:
+            return reading
+        alignment = reading.alignment and replace(reading.alignment, content=self.anchors)
+        return replace(reading, readers=(*reading.readers, Reader(self.anchors)), alignment=alignment)
 
-def _readers(stage: Stage, bank: _StepBank) -> list[Reader]:
-    readers = []
-    if bank.style is not None and stage.style is not None:
-        readers.append(Reader(bank.style, bias=stage.style.bias))
-    if bank.anchors is not None:
-        readers.append(Reader(bank.anchors))
-    return readers
-
-
-def _alignment(stage: Stage, bank: _StepBank) -> Alignment | None:
-    if bank.style is None or stage.style is None or not stage.style.align:
-        return None
-    return Alignment(bank.style, bank.anchors, norms=stage.style.norms)
-
-
-def _knot_readers(brackets: Sequence[Bracket], knots: Mapping[int, Harvest]) -> list[Reader]:
-    """All rows of a unit lie between the same two knots; their hat weights differ per row."""
-    (left, right), *others = {(b.left, b.right) for b in brackets}
-    if others:
-        raise ValueError(f"a unit must lie between two knots, got {[(left, right), *others]}")
-    left_bias = log_weight(torch.tensor([b.left_weight for b in brackets]))
-    right_bias = log_weight(torch.tensor([b.right_weight for b in brackets]))
-    return [Reader(knots[left], row_bias=left_bias), Reader(knots[right], row_bias=right_bias)]
+    def _replay(self, z: Tensor, reading: Reading) -> Harvest:
+        stage = self._stage
+        return stage.session.harvest(lambda: stage.prior.predict(z, self.timestep), reading, keep=self.keep)

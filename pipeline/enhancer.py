@@ -7,6 +7,7 @@ one model on one device for its whole life.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,14 +15,16 @@ import numpy as np
 import torch
 from safetensors.numpy import load, save
 
-from operators.attention.hat import Bracket, bracket
-from operators.attention.sharing import install
+from operators.attention.install import install
+from operators.attention.policies.base import SharingPolicy, Unit
+from operators.attention.policies.registry import build_policy
+from operators.attention.policies.scene import Anchors, JointAnchors
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import ModelError, OperatorError
 from operators.models import BoundPrior, LatentModel
-from operators.noise import frame_noise
+from operators.noise import FrameDraws, frame_noise
 from operators.pictures import pad_edges, padded_side, to_pictures, to_tensor
-from operators.replay import Finished, Stage, StyleReading, Unit, run_stage
+from operators.replay import Finished, Stage, StyleReading, Trajectories, run_stage
 from operators.solvers.ddim import leading_timesteps
 from operators.solvers.registry import build_solver
 from operators.style.style_aligned import StyleAligned, StyleReference, style_reference
@@ -82,11 +85,19 @@ class Enhancer:
 
     def anchors(self, task: FrameTask, frames: np.ndarray[Any, Any]) -> bytes:
         """L1: the anchors [A, h, w, 3] of one scene, denoised jointly."""
-        return self._references(task, frames, anchors=None, joint=True)
+        (blob,) = self._references(task, frames, [task.ordinals], JointAnchors(), None)
+        return blob
 
-    def knot(self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes) -> bytes:
-        """L2: one knot [1, h, w, 3], reading style and anchors."""
-        return self._references(task, frames, anchors=load(anchors), joint=False)
+    def knots(
+        self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes
+    ) -> dict[int, bytes]:
+        """L2: knots [n, h, w, 3] of one scene, each reading style and anchors, by their ordinals.
+
+        Together they share the replays of what they read; what a knot becomes does not depend on the others.
+        """
+        alone = [(ordinal,) for ordinal in task.ordinals]
+        blobs = self._references(task, frames, alone, Anchors(), load(anchors))
+        return dict(zip(task.ordinals, blobs, strict=True))
 
     def chunk(
         self,
@@ -110,64 +121,90 @@ class Enhancer:
         open_frames = [ordinal for ordinal in task.ordinals if ordinal not in done]
         batches = _batches(open_frames, grid, self.config.consistency.frames_per_batch)
         offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
+        policy = build_policy(self.config.consistency.sharing, tuple(grid))
         current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
-        brackets = [self._brackets(batch, grid, known) for batch in batches]
         for number in range(len(self.config.enhance) if batches else 0):
             units = [
-                Unit(y, self._noise(task, number, batch, y), bracketed)
-                for batch, y, bracketed in zip(batches, current, brackets, strict=True)
+                self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)
             ]
-            trajectories = {ordinal: blob[f"{number}/z"][0] for ordinal, blob in known.items()}
-            finished = self._run(number, units, scene, trajectories, trace=False)
+            trajectories = Trajectories(
+                self._anchor_trajectories(scene, number),
+                {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in known.items()},
+            )
+            finished = self._run(number, units, policy, trajectories, _statistics_of(scene, number))
             current = [unit.pictures.clamp(-1, 1) for unit in finished]
         for batch, pictures in zip(batches, current, strict=True):
             done |= dict(zip(batch, to_pictures(pictures, frames.dtype), strict=True))
         return np.stack([done[ordinal] for ordinal in task.ordinals])
 
     def _references(
-        self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: Arrays | None, joint: bool
-    ) -> bytes:
-        left: Arrays = {"ordinals": np.array(task.ordinals, dtype=np.int64)}
-        y = to_tensor(frames, self.config.device)
+        self,
+        task: FrameTask,
+        frames: np.ndarray[Any, Any],
+        batches: Sequence[tuple[int, ...]],
+        policy: SharingPolicy,
+        scene: Arrays | None,
+    ) -> list[bytes]:
+        """One reference blob per batch of ordinals. Without ``scene`` they are the scene's anchors, and
+        leave its statistics."""
+        offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
+        current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
+        left: list[Arrays] = [{"ordinals": np.array(batch, dtype=np.int64)} for batch in batches]
         for number, item in enumerate(self.config.enhance):
-            if "stylize" in item and joint:
-                with torch.no_grad():
-                    statistics = latent_statistics(self.model.encode(self._padded(number, y)))
-                left |= _statistics_arrays(number, statistics)
-            scene = {**(anchors or {}), **(left if joint else {})}
-            unit = Unit(y, self._noise(task, number, task.ordinals, y), joint=joint)
-            (finished,) = self._run(number, [unit], scene, {}, trace=True)
-            left[f"{number}/z"] = finished.trajectory.cpu().numpy()
-            y = finished.pictures.clamp(-1, 1)
-        left["pictures"] = to_pictures(y, frames.dtype)
-        return save({name: np.ascontiguousarray(array) for name, array in left.items()})
+            if "stylize" in item and scene is None:
+                for arrays, y in zip(left, current, strict=True):
+                    with torch.no_grad():
+                        statistics = latent_statistics(self.model.encode(self._padded(number, y)))
+                    arrays |= _statistics_arrays(number, statistics)
+            units = [
+                self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)
+            ]
+            trajectories = Trajectories(self._anchor_trajectories(scene, number))
+            content = _statistics_of(left[0] if scene is None else scene, number)
+            finished = self._run(number, units, policy, trajectories, content, trace=True)
+            for arrays, done in zip(left, finished, strict=True):
+                arrays[f"{number}/z"] = done.trajectory.cpu().numpy()
+            current = [done.pictures.clamp(-1, 1) for done in finished]
+        for arrays, y in zip(left, current, strict=True):
+            arrays["pictures"] = to_pictures(y, frames.dtype)
+        return [
+            save({name: np.ascontiguousarray(array) for name, array in arrays.items()}) for arrays in left
+        ]
+
+    def _unit(
+        self, task: FrameTask, number: int, ordinals: Sequence[int], y: torch.Tensor
+    ) -> Unit:
+        draws = FrameDraws(
+            seed=self.config.seed,
+            source_digest=task.source_digest,
+            scene=task.scene,
+            frames=tuple(ordinals),
+            rho=self.config.consistency.rho,
+            prefix=f"stage {number}",
+        )
+        return Unit(y, self._noise(task, number, ordinals, y), tuple(ordinals), draws)
+
+    def _anchor_trajectories(self, scene: Arrays | None, number: int) -> torch.Tensor | None:
+        return None if scene is None else self._tensor(scene[f"{number}/z"])
 
     def _run(
         self,
         number: int,
         units: Sequence[Unit],
-        scene: Arrays | None,
-        knots: Mapping[int, np.ndarray[Any, Any]],
+        policy: SharingPolicy,
+        trajectories: Trajectories,
+        content: LatentStatistics | None,
         *,
-        trace: bool,
+        trace: bool = False,
     ) -> list[Finished]:
-        """Pad, run one stage, crop. ``scene`` may lack ``number/z`` (the anchors' own pass)."""
+        """Pad, run one stage, crop. ``content`` are the statistics of the scene's anchors."""
         height, width = units[0].y.shape[2:]
         self._check_mask(number, height, width)
         scale = self._scale(number)
-        padded = [
-            Unit(self._padded(number, unit.y), unit.noise, unit.brackets, unit.joint) for unit in units
-        ]
-        stage = self._stage(number, padded[0].y.shape[2:], _statistics_of(scene, number))
-        anchors = None if scene is None else scene.get(f"{number}/z")
+        padded = [dataclasses.replace(unit, y=self._padded(number, unit.y)) for unit in units]
+        stage = self._stage(number, padded[0].y.shape[2:], content)
         with torch.no_grad():
-            finished = run_stage(
-                stage,
-                padded,
-                anchors=None if anchors is None else self._tensor(anchors),
-                knots={ordinal: self._tensor(z) for ordinal, z in knots.items()},
-                trace=trace,
-            )
+            finished = run_stage(stage, padded, policy, trajectories, trace=trace)
         return [
             Finished(done.pictures[:, :, : height * scale, : width * scale], done.trajectory)
             for done in finished
@@ -246,14 +283,6 @@ class Enhancer:
             for ordinal in ordinals
         ]
         return torch.stack(rows).to(self.config.device)
-
-    def _brackets(
-        self, batch: Sequence[int], grid: Sequence[int], known: Mapping[int, Any]
-    ) -> tuple[Bracket, ...]:
-        if not known:
-            return ()
-        hard = self.config.consistency.sharing == "knots_hard"
-        return tuple(bracket(ordinal, grid, hard=hard) for ordinal in batch)
 
     def _style_picture(self, picture: np.ndarray[Any, Any]) -> torch.Tensor:
         x = to_tensor(picture[None], self.config.device)

@@ -181,7 +181,7 @@ class EnhanceUnits:
         if task.level == "anchors":
             blob = self._enhancer.anchors(frames, row["frames"])
         else:
-            blob = self._enhancer.knot(frames, row["frames"], anchors or b"")
+            (blob,) = self._enhancer.knots(frames, row["frames"], anchors or b"").values()
         self._context.chunks.commit_bytes(task.key, ".safetensors", blob, {"level": task.level})
         return {**small, "frames": _NO_FRAMES, "references": b""}
 

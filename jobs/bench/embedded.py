@@ -90,7 +90,7 @@ class Embedded:
         layers and in the decoder's alone (as jobs do)."""
         import torch
 
-        from operators.attention.sharing import install
+        from operators.attention.install import install
         from operators.metrics.reference_table import reference_table
 
         crops = [_pair(samples[which], i) for i, which in enumerate(_partners(len(samples), pairs))]

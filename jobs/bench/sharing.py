@@ -26,7 +26,8 @@ from pipeline.errors import SpecError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from operators.attention.sharing import Harvest, Reader
+    from operators.attention.harvest import Harvest
+    from operators.attention.reading import Reader
 
 Frames = NDArray[np.uint8]
 
@@ -86,7 +87,7 @@ class _Sharer:
     def __init__(self, source: Frames) -> None:
         import torch
 
-        from operators.attention.sharing import install
+        from operators.attention.install import install
         from operators.models import BoundPrior, LatentModel
         from operators.noise import frame_noise
         from operators.pictures import to_tensor
@@ -199,7 +200,7 @@ class _Sharer:
         import torch
 
         from operators.attention.bias import log_weight
-        from operators.attention.sharing import Reader
+        from operators.attention.reading import Reader
         from operators.solvers.ddim import ddim_step
 
         alphas = self.model.alphas_cumprod

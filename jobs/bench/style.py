@@ -62,9 +62,11 @@ def _row(name: str, values: np.ndarray) -> dict[str, Any]:
 def _stylized(model: LatentModel, content: Tensor, style: Tensor) -> dict[str, Tensor]:
     import torch
 
-    from operators.attention.sharing import install
+    from operators.attention.install import install
+    from operators.attention.policies.base import Unit
+    from operators.attention.policies.scene import Independent
     from operators.models import BoundPrior
-    from operators.replay import Stage, StyleReading, Unit, run_stage
+    from operators.replay import Stage, StyleReading, run_stage
     from operators.solvers.ddim import leading_timesteps
     from operators.style.style_aligned import StyleAligned, style_reference
 
@@ -78,8 +80,9 @@ def _stylized(model: LatentModel, content: Tensor, style: Tensor) -> dict[str, T
             # A weight of nothing: colours are not transported.
             solver = StyleAligned(timesteps, prior, reference or own, None, 0.0)
             reading = None if reference is None else StyleReading(reference, math.log(2), False, False)
-            unit = Unit(content, torch.zeros_like(model.encode(content)))
-            made[name] = run_stage(Stage(solver, prior, session, reading), [unit])[0].pictures.clamp(-1, 1)
+            unit = Unit(content, torch.zeros_like(model.encode(content)), (0,))
+            stage = Stage(solver, prior, session, reading)
+            made[name] = run_stage(stage, [unit], Independent())[0].pictures.clamp(-1, 1)
     return made
 
 

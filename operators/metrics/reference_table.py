@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from operators.attention.sharing import Reader, SharedAttention
+from operators.attention.reading import Reader
+from operators.attention.session import SharedAttention
 from operators.noise import keyed_normal
 
 TIMESTEPS = (150, 400, 600)

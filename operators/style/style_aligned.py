@@ -2,7 +2,7 @@
 
 The frame's clean latent first takes the colour statistics of the style (one map per scene), is inverted with
 sharing off, and sampled again from ``timesteps[0]`` while its self-attention also reads the replayed
-trajectory of the style reference. The sharing itself is `operators.attention.sharing`.
+trajectory of the style reference. The sharing itself is `operators.attention.reading`.
 """
 
 from __future__ import annotations

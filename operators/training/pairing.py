@@ -1,6 +1,6 @@
 """Self-attention of frames that read a reference inside one batch, and the match between the two.
 
-The same arithmetic as `operators.attention.sharing` with one reader, batched for training: rows [0, B) are
+The same arithmetic as `operators.attention.reading` with one reader, batched for training: rows [0, B) are
 frames, rows [B, 2B) their references, which attend to themselves alone.
 """
 
@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from operators.attention.sharing import SharedSelfAttnProcessor, shared_layers
+from operators.attention.install import shared_layers
+from operators.attention.layer_call import LayerCall
+from operators.attention.processors import SharedSelfAttnProcessor
 
 
 @dataclass
@@ -29,6 +31,10 @@ class PairedAttention:
     reading: frozenset[str] = frozenset()
     match: Tensor | None = None
     match_losses: list[Tensor] = field(default_factory=list)
+
+    def output(self, call: LayerCall) -> Tensor:
+        """Output tokens [2B, L, C] of one self-attention layer."""
+        return call.output(self.attend(call.layer, *call.heads()))
 
     def attend(self, layer: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention over ``q``, ``k``, ``v`` [2B, heads, L, d] of square token grids."""

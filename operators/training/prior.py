@@ -16,7 +16,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from operators.attention.sharing import install, shared_layers
+from operators.attention.install import install, shared_layers
 from operators.klt import BlockKLT
 from operators.metrics.reference_table import REFERENCE_TIMESTEP, reference_table
 from operators.noise import keyed_generator

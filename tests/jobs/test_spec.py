@@ -230,7 +230,7 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
         ),
         ({"enhance": [restore(SR, name="dpir", steps=51)]}, "enhance.0.restore.solver.steps", "at most 50"),
         ({"enhance": [restore(SR, name="dpir", omega=1)]}, "enhance.0.restore.solver.omega", "unknown key"),
-        ({"enhance": [restore(SR, name="stsl")]}, "enhance.0.restore.solver", "'dpir', 'psld'"),
+        ({"enhance": [restore(SR, name="ddrm")]}, "enhance.0.restore.solver", "'dpir', 'psld'"),
         ({"enhance": [stylize(strength=0)]}, "enhance.0.stylize.strength", "more than 0"),
         ({"enhance": [stylize(strength=1.01)]}, "enhance.0.stylize.strength", "at most 1"),
         ({"enhance": [stylize(prompt="ink wash")]}, "enhance.0.stylize.prompt", "reads no text"),

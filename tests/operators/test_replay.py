@@ -7,10 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from operators.attention.hat import bracket
-from operators.attention.sharing import SharedAttention, install
+from operators.attention.install import install
+from operators.attention.policies.base import Unit
+from operators.attention.policies.knots import Knots
+from operators.attention.policies.scene import Anchors, Independent, JointAnchors
+from operators.attention.session import SharedAttention
+from operators.errors import OperatorError
 from operators.models import BoundPrior, LatentModel
-from operators.replay import Finished, Stage, StyleReading, Unit, run_stage
+from operators.replay import Finished, Stage, StyleReading, Trajectories, run_stage
 from operators.solvers.ddim import leading_timesteps
 from operators.style.style_aligned import StyleAligned, style_reference
 from operators.style.transport import latent_statistics
@@ -48,17 +52,19 @@ def stage_of(parts: tuple[LatentModel, SharedAttention], *, bias: float = 0.7) -
     return Stage(solver, prior, session, StyleReading(style, bias, align=True, norms=False))
 
 
-def unit(frame: torch.Tensor, **facts: object) -> Unit:
-    return Unit(frame, torch.zeros(frame.shape[0], 12, SIZE // 4, SIZE // 4), **facts)  # type: ignore[arg-type]
+def unit(frame: torch.Tensor, *ordinals: int) -> Unit:
+    return Unit(frame, torch.zeros(frame.shape[0], 12, SIZE // 4, SIZE // 4), ordinals)
 
 
 @torch.no_grad()
 def references(stage: Stage, frames: list[torch.Tensor]) -> tuple[Finished, dict[int, Finished]]:
     """Anchors 0 and 8, knots 0, 4 and 8 of a nine-frame clip."""
-    (anchors,) = run_stage(stage, [unit(torch.cat([frames[0], frames[8]]), joint=True)], trace=True)
+    both = unit(torch.cat([frames[0], frames[8]]), 0, 8)
+    (anchors,) = run_stage(stage, [both], JointAnchors(), trace=True)
     knots = {}
     for ordinal in (0, 4, 8):
-        (knots[ordinal],) = run_stage(stage, [unit(frames[ordinal])], anchors=anchors.trajectory, trace=True)
+        alone = [unit(frames[ordinal], ordinal)]
+        (knots[ordinal],) = run_stage(stage, alone, Anchors(), Trajectories(anchors.trajectory), trace=True)
     return anchors, knots
 
 
@@ -67,9 +73,9 @@ def render(
     stage: Stage, frames: list[torch.Tensor], ordinals: list[int], grid: list[int]
 ) -> dict[int, torch.Tensor]:
     anchors, knots = references(stage, frames)
-    units = [unit(frames[o], brackets=(bracket(o, grid),)) for o in ordinals]
+    units = [unit(frames[o], o) for o in ordinals]
     trajectories = {ordinal: knots[ordinal].trajectory[0] for ordinal in grid}
-    finished = run_stage(stage, units, anchors=anchors.trajectory, knots=trajectories)
+    finished = run_stage(stage, units, Knots(tuple(grid)), Trajectories(anchors.trajectory, trajectories))
     return {ordinal: done.pictures for ordinal, done in zip(ordinals, finished, strict=True)}
 
 
@@ -90,7 +96,7 @@ def test_references_move_a_frame_and_the_trace_is_what_the_network_saw(
     stage, frames = stage_of(parts), clip(9)
     _, knots = references(stage, frames)
     shared = render(stage, frames, [2], [0, 4])[2]
-    (alone,) = run_stage(stage, [unit(frames[2])], trace=True)
+    (alone,) = run_stage(stage, [unit(frames[2], 2)], Independent(), trace=True)
     assert (shared - alone.pictures).abs().max() > 1e-4
     assert knots[4].trajectory.shape == (1, len(TIMESTEPS), 12, SIZE // 4, SIZE // 4)
     with torch.no_grad():
@@ -111,7 +117,11 @@ def test_units_that_lie_across_a_knot_are_refused(parts: tuple[LatentModel, Shar
     stage, frames = stage_of(parts), clip(9)
     anchors, knots = references(stage, frames)
     both = torch.cat([frames[3], frames[5]])
-    crossing = unit(both, brackets=(bracket(3, [0, 4, 8]), bracket(5, [0, 4, 8])))
     trajectories = {ordinal: knot.trajectory[0] for ordinal, knot in knots.items()}
-    with torch.no_grad(), pytest.raises(ValueError, match="between two knots"):
-        run_stage(stage, [crossing], anchors=anchors.trajectory, knots=trajectories)
+    with torch.no_grad(), pytest.raises(OperatorError, match="between two knots"):
+        run_stage(
+            stage,
+            [unit(both, 3, 5)],
+            Knots((0, 4, 8)),
+            Trajectories(anchors.trajectory, trajectories),
+        )

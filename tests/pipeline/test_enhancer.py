@@ -57,7 +57,7 @@ def styled() -> Enhancer:
 
 def references(enhancer: Enhancer, frames: np.ndarray) -> tuple[bytes, dict[int, bytes]]:
     anchors = enhancer.anchors(task(0, 8), frames[[0, 8]])
-    return anchors, {4: enhancer.knot(task(4), frames[[4]], anchors)}
+    return anchors, enhancer.knots(task(4), frames[[4]], anchors)
 
 
 def chunk(

@@ -10,7 +10,8 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from operators.attention.sharing import Alignment, Reader, install, shared_layers
+from operators.attention.install import install, shared_layers
+from operators.attention.reading import Alignment, Reader
 from tests.support.shared import shared_dir
 from tests.support.tiny_models import tiny_sd_unet, tiny_sdxl_unet
 

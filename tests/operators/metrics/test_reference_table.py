@@ -9,7 +9,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from operators.attention.sharing import SharedAttention, install
+from operators.attention.install import install
+from operators.attention.session import SharedAttention
 from operators.metrics.reference_table import TIMESTEPS, ReferenceRow, reference_table
 from operators.training.networks import scheduler
 from tests.support.tiny_models import tiny_sd_unet

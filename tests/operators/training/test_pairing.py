@@ -9,7 +9,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from operators.attention.sharing import Reader, install, shared_layers
+from operators.attention.install import install, shared_layers
+from operators.attention.reading import Reader
 from operators.training.networks import wake_attention
 from operators.training.pairing import PairedAttention, match_target, pair_attention
 from tests.support.tiny_models import tiny_sd_unet

@@ -1,0 +1,1 @@
+"""Sharing policies: what the frames of a unit read, one per file."""

@@ -1,0 +1,67 @@
+"""What a sharing policy is: the answer to "what does this unit read at this step?"
+
+A policy asks `References` for what it wants to read. A reference is replayed when it is first asked for, once
+per step, in a call of its own, so the answer fixes the cost too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from operators.attention.harvest import Harvest, Keep
+from operators.attention.reading import Reading
+from operators.solvers.base import NoiseSource
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Frames that share one network call: ``y`` [B, 3, h, w] in [-1, 1], ``noise`` [B, C, h', w'];
+    ``ordinals`` are their absolute places in the source, one per row; ``draws`` is the noise of solvers that
+    draw at every step."""
+
+    y: Tensor
+    noise: Tensor
+    ordinals: tuple[int, ...]
+    draws: NoiseSource | None = None
+
+
+class References(Protocol):
+    """What can be read at one step (``step`` counts from 0, ``timestep`` is the network's)."""
+
+    step: int
+    timestep: int
+
+    @property
+    def style(self) -> Harvest | None:
+        """The style reference; None without style."""
+
+    @property
+    def anchors(self) -> Harvest | None:
+        """All anchors of the scene together; None where there are none."""
+
+    def knot(self, ordinal: int) -> Harvest:
+        """One knot. Raises OperatorError when its trajectory was not given."""
+
+    @property
+    def left(self) -> Mapping[int, Harvest]:
+        """What units processed before at this step left, by their first ordinal, where their reading
+        asked for it."""
+
+    def style_reading(self) -> Reading:
+        """The rows themselves and the style, aligned to it: what anchors read, jointly."""
+
+    def scene_reading(self) -> Reading:
+        """The rows themselves, style and anchors: what knots read."""
+
+
+class SharingPolicy(Protocol):
+    """Decides what units read. ``keep`` is what harvests hold for it."""
+
+    keep: Keep
+
+    def reading(self, unit: Unit, references: References) -> Reading:
+        """What the rows of ``unit`` attend to at this step."""
