@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from jobs.degradation_spec import Degradation
 from jobs.places import Place
+from jobs.restore_fit import misfit
 from jobs.spec_base import Section, problem
 
 
@@ -175,6 +176,14 @@ class Restore(Section):
 
     degradation: Annotated[Degradation, Field(discriminator="kind")]
     solver: Solver = Dpir()
+
+    @model_validator(mode="after")
+    def _solver_fits_the_degradation(self) -> Self:
+        kernel = getattr(self.degradation, "kernel", None)
+        refused = misfit(self.solver.name, self.degradation.kind, kernel)
+        if refused:
+            raise problem(refused, "solver")
+        return self
 
 
 class StyleAligned(Section):

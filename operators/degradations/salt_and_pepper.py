@@ -28,6 +28,7 @@ class SaltAndPepper(ForwardOperator):
     """
 
     quadratic = False
+    complete = False
 
     def __init__(self, height: int, width: int, fraction: float, rest: float = 0.0) -> None:
         super().__init__(height, width)

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.init import job_template
+from jobs.restore_fit import NEEDS, OTHER_MODELS, lacking, misfit
 from jobs.spec import load_spec, parse_spec
 from operators.degradations.registry import build_operator
+from operators.solvers.registry import METHODS
 from pipeline.errors import SpecError
 
 BASE = {"name": "batch-7", "source": "in/*.mp4", "output": "out"}
@@ -107,7 +109,11 @@ DEGRADATIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("degradation", DEGRADATIONS)
 @pytest.mark.parametrize("solver", [{"name": "dpir"}, {"name": "psld", "omega": 0.5, "gamma": 0.0}])
-def test_every_degradation_goes_with_every_solver(degradation: Any, solver: Any) -> None:
+def test_every_degradation_with_a_solver_survives_being_written_and_read(
+    degradation: Any, solver: Any
+) -> None:
+    if misfit(solver["name"], degradation["kind"], degradation.get("kernel")):
+        solver = {"name": "diffpir"}
     spec = parse_spec({**BASE, "enhance": [restore(degradation, **solver)]})
     again = parse_spec(json.loads(spec.model_dump_json(exclude_none=True)))
     assert again == spec
@@ -116,7 +122,7 @@ def test_every_degradation_goes_with_every_solver(degradation: Any, solver: Any)
 
 @pytest.mark.parametrize("degradation", DEGRADATIONS)
 def test_every_degradation_of_a_job_file_is_one_that_the_operators_know(degradation: Any) -> None:
-    settings = parse_spec({**BASE, "enhance": [restore(degradation)]}).to_settings()
+    settings = parse_spec({**BASE, "enhance": [restore(degradation, name="diffpir")]}).to_settings()
     written = settings.enhance[0]["restore"]["degradation"]
     side = 16 * written.get("scale", 1)
     operator = build_operator(written, 3 * side, 2 * side, {"mask": np.ones((3 * side, 2 * side), np.uint8)})
@@ -124,10 +130,46 @@ def test_every_degradation_of_a_job_file_is_one_that_the_operators_know(degradat
     assert operator.noise_model.unit_sigma == pytest.approx(
         math.sqrt(0.5 / written["peak"]) if "peak" in written else written.get("noise", 0.0)
     )
-    assert operator.has_prox
-    assert operator.has_pinv
     assert operator.frames is None
     assert not operator.couples_frames
+    flags = ("linear", "differentiable", "has_adjoint", "has_pinv", "has_prox", "complete")
+    missing = {flag for flag in flags if not getattr(operator, flag)}
+    missing |= set() if hasattr(operator, "kernel") else {"kernel"}
+    assert lacking(written["kind"], written.get("kernel")) == missing
+
+
+def test_what_a_solver_needs_is_what_its_method_says() -> None:
+    assert {name: method.needs for name, method in METHODS.items()} == NEEDS
+    assert set(OTHER_MODELS) == {name for name, method in METHODS.items() if "diffusion" not in method.kinds}
+
+
+@pytest.mark.parametrize(
+    ("degradation", "solver", "words"),
+    [
+        ({"kind": "jpeg", "quality": 20}, {}, "dpir needs a linear degradation, and jpeg is none"),
+        ({"kind": "clipping"}, {"name": "treg"}, "use one of psld, ldps"),
+        (
+            {"kind": "salt_and_pepper", "fraction": 0.1},
+            {"name": "psld"},
+            "all of whose pixels count, and salt_and_pepper is none; use one of dpir, diffpir, video_latent",
+        ),
+        (
+            {"kind": "deblur", "kernel": "gaussian", "sigma": 1},
+            {"name": "blind_dps"},
+            "given by its kernel (motion, disk or anisotropic), and deblur with kernel gaussian is none",
+        ),
+    ],
+)
+def test_a_solver_that_cannot_undo_the_degradation_is_refused_with_those_that_can(
+    degradation: Any, solver: Any, words: str
+) -> None:
+    error = refusal(enhance=[restore(degradation, **solver)])
+    assert error.facts["field"] == "enhance.0.restore.solver"
+    assert words in str(error)
+    names = str(error).split("use one of ")[1].split(", ")
+    for name in names:
+        if NEEDS[name] != ("kernel",):
+            parse_spec({**BASE, "enhance": [restore(degradation, name=name)]})
 
 
 def test_two_super_resolution_stages_are_accepted() -> None:
