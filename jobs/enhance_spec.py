@@ -1,8 +1,4 @@
-"""What a job may do to frames: restorations and stylizations, as validated frozen values.
-
-Noise figures are standard deviations on the [0, 1] pixel range; lengths are pixels of the source frame;
-angles are degrees counter-clockwise from the x axis.
-"""
+"""What a job may do to frames: restorations and stylizations, as validated frozen values."""
 
 from __future__ import annotations
 
@@ -11,72 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from jobs.degradation_spec import Degradation
 from jobs.places import Place
+from jobs.restore_fit import misfit
 from jobs.spec_base import Section, problem
-
-Noise = Annotated[float, Field(ge=0.0, lt=1.0)]
-Position = Annotated[int, Field(ge=0)]
-Length = Annotated[int, Field(ge=1)]
-Box = Annotated[tuple[Position, Position, Length, Length], Field(strict=False)]
-
-
-class Denoise(Section):
-    """y = x + n."""
-
-    kind: Literal["denoise"]
-    noise: Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-class SuperResolution(Section):
-    """y = downscale(x, scale) + n: the output is ``scale`` times as wide and high as the source."""
-
-    kind: Literal["super_resolution"]
-    scale: Literal[2, 3, 4, 8]
-    kernel: Literal["area", "bicubic"] = "area"
-    noise: Noise = 0.0
-
-
-class Inpainting(Section):
-    """y = m x + n. The hole is a mask picture (white = to be filled) or boxes [x, y, width, height]."""
-
-    kind: Literal["inpainting"]
-    mask: Place | None = None
-    boxes: Annotated[tuple[Box, ...], Field(min_length=1, strict=False)] | None = None
-    noise: Noise = 0.0
-
-    @model_validator(mode="after")
-    def _one_kind_of_hole(self) -> Self:
-        if (self.mask is None) == (self.boxes is None):
-            found = "neither" if self.mask is None else "both"
-            raise problem(
-                f"found {found} of mask and boxes; give exactly one: "
-                "'mask: holes.png' or 'boxes: [[x, y, w, h]]'"
-            )
-        return self
-
-
-class GaussianDeblur(Section):
-    """y = k * x + n, k an isotropic Gaussian of ``sigma`` pixels."""
-
-    kind: Literal["deblur"]
-    kernel: Literal["gaussian"]
-    sigma: Annotated[float, Field(gt=0.0, le=50.0)]
-    padding: Literal["reflect", "circular"] = "reflect"
-    noise: Noise = 0.0
-
-
-class MotionDeblur(Section):
-    """y = k * x + n, k a straight line of ``length`` pixels at ``angle`` degrees."""
-
-    kind: Literal["deblur"]
-    kernel: Literal["motion"]
-    length: Annotated[float, Field(gt=1.0, le=401.0)]
-    angle: Annotated[float, Field(ge=-360.0, le=360.0)] = 0.0
-    padding: Literal["reflect", "circular"] = "reflect"
-    noise: Noise = 0.0
-
-
-Deblur = Annotated[GaussianDeblur | MotionDeblur, Field(discriminator="kernel")]
 
 
 class Dpir(Section):
@@ -240,8 +174,16 @@ Solver = Annotated[
 class Restore(Section):
     """Undo a known degradation."""
 
-    degradation: Annotated[Denoise | SuperResolution | Inpainting | Deblur, Field(discriminator="kind")]
+    degradation: Annotated[Degradation, Field(discriminator="kind")]
     solver: Solver = Dpir()
+
+    @model_validator(mode="after")
+    def _solver_fits_the_degradation(self) -> Self:
+        kernel = getattr(self.degradation, "kernel", None)
+        refused = misfit(self.solver.name, self.degradation.kind, kernel)
+        if refused:
+            raise problem(refused, "solver")
+        return self
 
 
 class StyleAligned(Section):

@@ -40,6 +40,8 @@ class ForwardOperator(ABC):
       OperatorError. An affine A has an adjoint (of its linear part) without being linear.
     * ``quadratic``: ``prox`` is that of the data term below, the same for all pixels, hence linear in
       (x, y) when A is; else the operator states its own data term.
+    * ``complete``: every entry of a restricted y is a measurement. If not, only ``prox`` and ``classical``
+      know which entries to leave out, and residuals y - A(x) mean little.
     * ``frames``: None when any batch of pictures will do; T when A is made for one clip of T frames.
     * ``halo``: nonzero when A mixes frames.
     * ``noise_model``: how y scatters around A(x); see ``operators.degradations.noise_models``.
@@ -52,6 +54,7 @@ class ForwardOperator(ABC):
     has_pinv: bool = True
     has_prox: bool = True
     quadratic: bool = True
+    complete: bool = True
     frames: int | None = None
     halo: Halo = Halo()
     noise_model: NoiseModel = GaussianNoise(0.0)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
-from operators.degradations.kernels import gaussian_kernel
+from operators.degradations.kernels import box_kernel, gaussian_kernel
 from operators.degradations.noise_models import MINIMAL_NOISE, GaussianNoise
 from operators.degradations.normal_equations import regularised_solution
 from operators.degradations.separable import SINGULAR_THRESHOLD, SeparableOperator
@@ -42,6 +42,15 @@ class GaussianBlur(SeparableBlur):
 
     def __init__(self, height: int, width: int, sigma: float, padding: Padding, noise: float) -> None:
         super().__init__(height, width, gaussian_kernel(sigma), padding, noise)
+
+
+class BoxBlur(SeparableBlur):
+    """y = means over squares of ``side`` pixels; an even side is centred by half weights at its ends."""
+
+    def __init__(self, height: int, width: int, side: int, padding: Padding, noise: float) -> None:
+        _require_fitting(side, height, padding)
+        _require_fitting(side, width, padding)
+        super().__init__(height, width, box_kernel(side), padding, noise)
 
 
 class KernelBlur(ForwardOperator):
@@ -116,8 +125,9 @@ def wiener_weight(noise: float) -> float:
 
 def convolution_matrix(kernel: Tensor, length: int, padding: Padding) -> Tensor:
     """The 1-D correlation with ``kernel`` as a float64 matrix (length, length)."""
-    _require_fitting(kernel.shape[0], length, padding)
     radius = kernel.shape[0] // 2
+    # The tails of a Gaussian may leave the picture, as long as a border need not be mirrored twice.
+    _require_fitting(radius + 1, length, padding)
     eye = torch.eye(length, dtype=torch.float64)[:, None]
     padded = F.pad(eye, (radius, radius), mode=padding)
     return F.conv1d(padded, kernel[None, None])[:, 0].T
@@ -139,11 +149,11 @@ def _fold_border(x: Tensor, border: int, padding: Padding, axis: int) -> Tensor:
     return body
 
 
-def _require_fitting(taps: int, length: int, padding: Padding) -> None:
+def _require_fitting(extent: int, length: int, padding: Padding) -> None:
     if padding not in ("reflect", "circular"):
         raise OperatorError(f"degradation.padding: {padding!r} is unknown; use reflect or circular")
-    if taps > length:
+    if extent > length:
         raise OperatorError(
-            f"degradation: a kernel of {taps} pixels does not fit a picture side of {length} pixels; "
-            f"make the blur smaller, {length - 1 + length % 2} pixels at most"
+            f"degradation: a blur that reaches over {extent} pixels does not fit a picture side of {length} "
+            "pixels; make it smaller"
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from operators.degradations.base import ForwardOperator
-from operators.degradations.blur import GaussianBlur, KernelBlur, SeparableBlur
+from operators.degradations.blur import BoxBlur, GaussianBlur, KernelBlur
 from operators.degradations.clipping import Clipping
 from operators.degradations.colorization import LUMA_WEIGHTS, MEAN_WEIGHTS, Colorization
 from operators.degradations.denoise import Denoise
@@ -17,7 +17,6 @@ from operators.degradations.inpainting import Inpainting
 from operators.degradations.jpeg import Jpeg
 from operators.degradations.kernels import (
     anisotropic_gaussian_kernel,
-    box_kernel,
     disk_kernel,
     motion_kernel,
 )
@@ -142,7 +141,7 @@ def _deblur(spec: Spec, height: int, width: int, assets: Assets) -> ForwardOpera
     if kernel == "gaussian":
         return GaussianBlur(height, width, number("sigma"), padding, noise)
     if kernel == "box":
-        return SeparableBlur(height, width, box_kernel(int(number("side"))), padding, noise)
+        return BoxBlur(height, width, int(number("side")), padding, noise)
     if kernel == "lens":
         return LensBlur(height, width, number("sigma"), number("sigma_edge"), padding)
     angle = float(spec.get("angle", 0.0))

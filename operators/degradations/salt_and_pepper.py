@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,11 +11,14 @@ from torch import Tensor
 from operators.degradations.base import ForwardOperator
 from operators.degradations.noise_models import ImpulseNoise
 
-# A pixel counts as hit when all channels are at the same extreme and the median of its neighbourhood is
-# further away than this, on [-1, 1]: black clothes and white skies are left alone.
+# A pixel is suspect when all channels are at the same extreme and differ by more than this, on [-1, 1], from
+# the median of their neighbours.
 EXTREME = 1.0 - 2.5 / 255.0
 DEPARTURE = 0.15
 RADIUS = 2
+NEIGHBOURS = (2 * RADIUS + 1) ** 2 - 1
+# The corner of a black or white area has this many neighbours of its own kind.
+CORNER = (RADIUS + 1) ** 2 - 1
 
 
 class SaltAndPepper(ForwardOperator):
@@ -23,10 +28,12 @@ class SaltAndPepper(ForwardOperator):
     """
 
     quadratic = False
+    complete = False
 
     def __init__(self, height: int, width: int, fraction: float, rest: float = 0.0) -> None:
         super().__init__(height, width)
         self.noise_model = ImpulseNoise(fraction, rest)
+        self._fraction = fraction
 
     def apply(self, x: Tensor) -> Tensor:
         return x
@@ -38,21 +45,34 @@ class SaltAndPepper(ForwardOperator):
         return y
 
     def prox(self, x: Tensor, y: Tensor, gamma: float) -> Tensor:
-        return torch.where(impulses(y), x, (x + gamma * y) / (1.0 + gamma))
+        return torch.where(impulses(y, self._fraction), x, (x + gamma * y) / (1.0 + gamma))
 
     def classical(self, y: Tensor) -> Tensor:
         """Detected pixels replaced by the median of their neighbours that were not."""
-        hit = impulses(y)
+        hit = impulses(y, self._fraction)
         return torch.where(hit, _median_of(y, ~hit), y)
 
 
-def impulses(y: Tensor) -> Tensor:
-    """Which pixels of [B, 3, H, W] were hit, bool [B, 1, H, W]."""
+def impulses(y: Tensor, fraction: float) -> Tensor:
+    """Which pixels of [B, 3, H, W] were hit, bool [B, 1, H, W].
+
+    Extremes that belong to a black or white area are left alone: they have as many neighbours of their kind
+    as its corner, and more than ``fraction`` impulses gather by chance (three standard deviations).
+    """
     salt = (y >= EXTREME).all(1, keepdim=True)
     pepper = (y <= -EXTREME).all(1, keepdim=True)
-    extreme = salt | pepper
-    around = _median_of(y, ~extreme)
-    return extreme & ((y - around).abs().amax(1, keepdim=True) > DEPARTURE)
+    by_chance = NEIGHBOURS * fraction / 2.0
+    area = max(CORNER, by_chance + 3.0 * math.sqrt(by_chance * (1.0 - fraction / 2.0)))
+    lonely = (salt & (_count(salt) < area)) | (pepper & (_count(pepper) < area))
+    around = _median_of(y, ~(salt | pepper))
+    return lonely & ((y - around).abs().amax(1, keepdim=True) > DEPARTURE)
+
+
+def _count(marked: Tensor) -> Tensor:
+    """How many neighbours of each pixel are marked, the pixel itself left out."""
+    side = 2 * RADIUS + 1
+    window = torch.ones(1, 1, side, side, device=marked.device)
+    return F.conv2d(marked.float(), window, padding=RADIUS) - marked.float()
 
 
 def _median_of(y: Tensor, usable: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ _WORDS = {
     "has_adjoint": "an operator with an adjoint",
     "has_pinv": "an operator with a pseudo-inverse",
     "has_prox": "an operator with a prox in closed form",
+    "complete": "an operator all of whose measured values count",
     "kernel": "a blur given by its kernel (deblur with kernel motion, disk or anisotropic)",
 }
 
@@ -46,23 +47,23 @@ class Method:
 ANY_KIND = ("diffusion", "consistency", "flow")
 METHODS: dict[str, Method] = {
     "dpir": Method(recipes_fit.dpir, ("linear", "has_pinv", "has_prox")),
-    "psld": Method(recipes_gradient.psld, ("differentiable", "has_pinv")),
-    "ldps": Method(recipes_gradient.ldps, ("differentiable",)),
+    "psld": Method(recipes_gradient.psld, ("differentiable", "has_pinv", "complete")),
+    "ldps": Method(recipes_gradient.ldps, ("differentiable", "complete")),
     "dps_nojac": Method(
-        recipes_gradient.dps_nojac, ("differentiable",), ("diffusion", "consistency", "flow")
+        recipes_gradient.dps_nojac, ("differentiable", "complete"), ("diffusion", "consistency", "flow")
     ),
-    "stsl": Method(recipes_gradient.stsl, ("differentiable",)),
-    "resample": Method(recipes_gradient.resample, ("differentiable",)),
-    "reddiff": Method(recipes_gradient.reddiff, ("differentiable",)),
+    "stsl": Method(recipes_gradient.stsl, ("differentiable", "complete")),
+    "resample": Method(recipes_gradient.resample, ("differentiable", "complete")),
+    "reddiff": Method(recipes_gradient.reddiff, ("differentiable", "complete")),
     "blind_dps": Method(recipes_gradient.blind_dps, ("kernel",)),
-    "treg": Method(recipes_fit.treg, ("linear", "has_adjoint")),
-    "dreamsampler": Method(recipes_fit.dreamsampler, ("linear", "has_adjoint", "differentiable")),
+    "treg": Method(recipes_fit.treg, ("linear", "has_adjoint", "complete")),
+    "dreamsampler": Method(recipes_fit.dreamsampler, ("linear", "has_adjoint", "differentiable", "complete")),
     "diffpir": Method(recipes_fit.diffpir, ("has_prox",)),
-    "ddnm": Method(recipes_fit.ddnm, ("linear", "has_pinv")),
+    "ddnm": Method(recipes_fit.ddnm, ("linear", "has_pinv", "complete")),
     "latino": Method(recipes_fit.latino, ("has_prox",), ("consistency",)),
     "video_latent": Method(recipes_fit.video_latent, ("linear", "has_prox")),
-    "flowchef": Method(recipes_gradient.flowchef, ("differentiable",), ("flow",)),
-    "flowdps": Method(recipes_gradient.flowdps, ("linear", "has_pinv"), ("flow",)),
+    "flowchef": Method(recipes_gradient.flowchef, ("differentiable", "complete"), ("flow",)),
+    "flowdps": Method(recipes_gradient.flowdps, ("linear", "has_pinv", "complete"), ("flow",)),
 }
 
 
