@@ -114,10 +114,8 @@ class Enhancer:
         """
         scene = load(anchors) if anchors is not None else None
         known = {ordinal: load(blob) for ordinal, blob in knots.items()}
-        at_anchors = {} if scene is None else _split_anchors(scene)
-        if self.config.consistency.sharing in ("knots", "knots_hard"):
-            known |= {ordinal: blob for ordinal, blob in at_anchors.items() if ordinal in grid}
-        done = {ordinal: blob["pictures"][0] for ordinal, blob in {**at_anchors, **known}.items()}
+        done = {} if scene is None else dict(zip(_ordinals(scene), scene["pictures"], strict=True))
+        done |= {ordinal: blob["pictures"][0] for ordinal, blob in known.items()}
         open_frames = [ordinal for ordinal in task.ordinals if ordinal not in done]
         batches = _batches(open_frames, grid, self.config.consistency.frames_per_batch)
         offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
@@ -127,10 +125,7 @@ class Enhancer:
             units = [
                 self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)
             ]
-            trajectories = Trajectories(
-                self._anchor_trajectories(scene, number),
-                {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in known.items()},
-            )
+            trajectories = self._trajectories(number, scene, known)
             finished = self._run(number, units, policy, trajectories, _statistics_of(scene, number))
             current = [unit.pictures.clamp(-1, 1) for unit in finished]
         for batch, pictures in zip(batches, current, strict=True):
@@ -159,7 +154,7 @@ class Enhancer:
             units = [
                 self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)
             ]
-            trajectories = Trajectories(self._anchor_trajectories(scene, number))
+            trajectories = self._trajectories(number, scene, {})
             content = _statistics_of(left[0] if scene is None else scene, number)
             finished = self._run(number, units, policy, trajectories, content, trace=True)
             for arrays, done in zip(left, finished, strict=True):
@@ -184,8 +179,13 @@ class Enhancer:
         )
         return Unit(y, self._noise(task, number, ordinals, y), tuple(ordinals), draws)
 
-    def _anchor_trajectories(self, scene: Arrays | None, number: int) -> torch.Tensor | None:
-        return None if scene is None else self._tensor(scene[f"{number}/z"])
+    def _trajectories(
+        self, number: int, scene: Arrays | None, knots: Mapping[int, Arrays]
+    ) -> Trajectories:
+        between = {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in knots.items()}
+        if scene is None:
+            return Trajectories(None, between)
+        return Trajectories(self._tensor(scene[f"{number}/z"]), between, _ordinals(scene))
 
     def _run(
         self,
@@ -226,13 +226,17 @@ class Enhancer:
                     f"enhance.{number}.restore does not fit pictures of {measured[1]}x{measured[0]}: {error}",
                     code="enhance_refused",
                 ) from error
-            return Stage(solver, prior, self.session)
+            return Stage(solver, prior, self.session, key=self._key)
         spec = item["stylize"]
         method, style = spec["method"], self.styles[number]
         inversion = BoundPrior(self.model, listener=self.session)
         solver = StyleAligned(_timesteps(spec), inversion, style, content, method["statistics"])
         reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
-        return Stage(solver, self._prior(spec), self.session, reading)
+        return Stage(solver, self._prior(spec), self.session, reading, key=self._key)
+
+    @property
+    def _key(self) -> tuple[int, str]:
+        return self.config.seed, "references"
 
     def _prior(self, spec: Mapping[str, Any]) -> BoundPrior:
         return BoundPrior(self.model, spec.get("prompt", ""), spec.get("guidance", 1.0), self.session)
@@ -312,13 +316,8 @@ def _batches(open_frames: Sequence[int], grid: Sequence[int], size: int) -> list
     return batches
 
 
-def _split_anchors(scene: Arrays) -> dict[int, Arrays]:
-    """Each anchor as a reference of its own, as knots are stored."""
-    per_anchor = [name for name in scene if name == "pictures" or name.endswith("/z")]
-    return {
-        int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
-        for at, ordinal in enumerate(scene["ordinals"])
-    }
+def _ordinals(scene: Arrays) -> tuple[int, ...]:
+    return tuple(int(ordinal) for ordinal in scene["ordinals"])
 
 
 def _statistics_arrays(number: int, statistics: LatentStatistics) -> Arrays:
