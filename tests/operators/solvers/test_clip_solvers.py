@@ -136,7 +136,8 @@ def test_equal_frames_with_shared_noise_stay_equal(flows: ClipFlows | None) -> N
     operator = AreaDownsampling(H, W, 2)
     solver = VideoLatent(operator, leading_timesteps(10, strength=0.6), 0.1, 1.0, flows=flows)
     found = restore(solver, operator.apply(x), torch.zeros_like(x), model, SharedDraws(1))
-    assert float((found - found[:1]).abs().max()) < 1e-9
+    # The flow loss turns rounding errors into at most 1 / ROUND times as much.
+    assert float((found - found[:1]).abs().max()) < 1e-6
 
 
 def test_shared_noise_flickers_less_than_independent_noise() -> None:
