@@ -25,7 +25,9 @@ from operators.models import BoundPrior, LatentModel
 from operators.noise import FrameDraws, frame_noise
 from operators.pictures import pad_edges, padded_side, to_pictures, to_tensor
 from operators.replay import Finished, Stage, StyleReading, Trajectories, run_stage
+from operators.solvers.base import LatentPrior
 from operators.solvers.ddim import leading_timesteps
+from operators.solvers.guidance import Guided
 from operators.solvers.registry import build_solver
 from operators.style.style_aligned import StyleAligned, StyleReference, style_reference
 from operators.style.transport import LatentStatistics, latent_statistics
@@ -238,8 +240,11 @@ class Enhancer:
     def _key(self) -> tuple[int, str]:
         return self.config.seed, "references"
 
-    def _prior(self, spec: Mapping[str, Any]) -> BoundPrior:
-        return BoundPrior(self.model, spec.get("prompt", ""), spec.get("guidance", 1.0), self.session)
+    def _prior(self, spec: Mapping[str, Any]) -> LatentPrior:
+        prompt, weight = spec.get("prompt", ""), spec.get("guidance", 1.0)
+        if spec.get("rule") == "cfgpp":
+            return Guided(BoundPrior(self.model, prompt, 1.0, self.session), weight, "cfgpp")
+        return BoundPrior(self.model, prompt, weight, self.session)
 
     def _scale(self, number: int) -> int:
         restore = self.config.enhance[number].get("restore")

@@ -25,15 +25,15 @@ from tests.support.tiny_models import save_tiny_sd
 SIDE = 64
 SHARPEN = {"kind": "super_resolution", "scale": 2, "noise": 0.1}
 STEADY = {"kind": "deblur", "kernel": "motion", "length": 7, "angle": 30.0, "noise": 0.05}
-FEW = {"steps": 20, "strength": 0.2}
+FEW = {"steps": 20, "strength": 0.2, "last_fit": True}
 #: Few steps of every solver that runs on the embedded model, a diffusion.
 QUICK = {
     "dpir": {},
     "psld": FEW,
     "ldps": FEW,
     "dps_nojac": FEW,
-    "stsl": {"steps": 10, "strength": 0.2, "averages": 2},
-    "resample": {"steps": 10, "strength": 0.3, "every": 2},
+    "stsl": {"steps": 10, "strength": 0.2, "averages": 2, "last_fit": True},
+    "resample": {"steps": 10, "strength": 0.3, "every": 2, "last_fit": True},
     "reddiff": FEW,
     "treg": FEW,
     "dreamsampler": FEW,
