@@ -5,6 +5,7 @@ Everything is float64. Every solver runs on them unchanged.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -48,20 +49,23 @@ class VectorMixture:
     def predict(self, z: Tensor, t: int) -> Prediction:
         at = level_of_alpha(self, self.alphas_cumprod[t])
         flat = z.flatten(1)
-        identity = torch.eye(flat.shape[1], dtype=flat.dtype)
         means, logs = [], []
-        for weight, mean, covariance in zip(self.weights, self.means, self.covariances, strict=True):
-            marginal = at.signal**2 * covariance + at.noise**2 * identity
-            off = flat - at.signal * mean
-            solved = torch.linalg.solve(marginal, off.T).T
-            means.append(mean + at.signal * solved @ covariance)
-            logs.append(weight.log() - 0.5 * (off * solved).sum(1) - 0.5 * torch.logdet(marginal))
+        for weight, mean, (values, basis) in zip(self.weights, self.means, self._spectra, strict=True):
+            marginal = at.signal**2 * values + at.noise**2
+            off = (flat - at.signal * mean) @ basis
+            means.append(mean + (off * (at.signal * values / marginal)) @ basis.T)
+            logs.append(weight.log() - 0.5 * (off.square() / marginal).sum(1) - 0.5 * marginal.log().sum())
         share = torch.softmax(torch.stack(logs, 1), 1)
         z0 = (share[:, :, None] * torch.stack(means, 1)).sum(1)
         if self.sampling:
             z0 = self._draw_given(means, share, float(at.signal), float(at.noise))
         z0 = z0.view_as(z)
         return Prediction(z0, (z - at.signal * z0) / at.noise)
+
+    @functools.cached_property
+    def _spectra(self) -> list[tuple[Tensor, Tensor]]:
+        """Eigenvalues and eigenvectors of every covariance."""
+        return [tuple(torch.linalg.eigh(covariance)) for covariance in self.covariances]
 
     def draw(self, count: int) -> Tensor:
         """``count`` vectors of the prior [count, d, 1, 1]."""
