@@ -81,7 +81,7 @@ class ReSample(_GradientSampler):
     """Hard data consistency by optimisation (Song et al. 2024) every ``every`` steps."""
 
     name: Literal["resample"]
-    every: Annotated[int, Field(ge=1, le=999)] | None = None
+    every: Annotated[int, Field(ge=1, le=999)] = 4
     travel: Annotated[int, Field(ge=0, le=50)] | None = None
     scale: Weight | None = None
 

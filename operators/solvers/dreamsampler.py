@@ -4,14 +4,14 @@ Image Manipulation", arXiv 2403.11415): distillation with a prompt between the s
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
-from operators.solvers.base import LatentPrior, Prediction, State
+from operators.degradations.inpainting import Inpainting
+from operators.solvers.base import LatentPrior, State
 from operators.solvers.guidance import BranchPrior, cfgpp
 from operators.solvers.guided_inversion import guided_invert
 from operators.solvers.levels import level, next_level
@@ -51,9 +51,11 @@ class DreamSampler(TReg):
     prompt is not used. Paper: 10 conjugate gradient iterations of weight 1e-4, every third step.
     """
 
+    dps: bool = True
+
     def step(self, i: int, state: State, prior: BranchPrior) -> State:
         if i % self.every or i >= self.until:
-            return super().step(i, state, Unconditional(prior))
+            return super().step(i, state, prior)
         there = next_level(prior, self.timesteps, i)
         branches = prior.branches(state.z, self.timesteps[i])
         plain, told = branches.uncond, branches.cond
@@ -65,24 +67,9 @@ class DreamSampler(TReg):
         return replace(state, z=renoise(z0, plain.eps, fresh, there, there.ab.sqrt()), z0=z0)
 
 
-class Unconditional:
-    """A branch prior that predicts without its prompt."""
-
-    def __init__(self, prior: BranchPrior) -> None:
-        self._prior = prior
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._prior, name)
-
-    def predict(self, z: Tensor, t: int) -> Prediction:
-        """The unconditional prediction."""
-        return self._prior.branches(z, t).uncond
-
-
 def latent_hole(operator: ForwardOperator, z: Tensor) -> Tensor | None:
     """Cells of ``z`` of which more than half is missing, [1, 1, h, w]; None where nothing is."""
-    mask = getattr(operator, "mask", None)
-    if mask is None or bool(mask.all()):
+    if not isinstance(operator, Inpainting) or bool(operator.mask.all()):
         return None
-    missing = 1.0 - torch.as_tensor(mask).to(z)[None, None]
+    missing = 1.0 - torch.as_tensor(operator.mask).to(z)[None, None]
     return (F.adaptive_avg_pool2d(missing, z.shape[-2:]) > 0.5).to(z)

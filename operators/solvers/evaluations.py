@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,8 @@ class CountingPrior:
         self.evaluations = Evaluations()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._prior, name)
+        found = getattr(self._prior, name)
+        return self._counted(found) if name == "branches" else found
 
     def encode(self, x: Tensor) -> Tensor:
         """Counted."""
@@ -49,15 +51,19 @@ class CountingPrior:
         return self._prior.decode(_watched(z, self.evaluations, "decode_back"))
 
     def predict(self, z: Tensor, t: int) -> Prediction:
-        """Counted once, whatever guidance does behind it: see `branches`."""
+        """Counted once, whatever guidance does behind it."""
         self.evaluations.forward += len(z)
         return self._prior.predict(_watched(z, self.evaluations, "backward"), t)
 
-    def branches(self, z: Tensor, t: int) -> Branches:
-        """Counted once where both branches are one evaluation, else twice."""
-        branches = self._prior.branches(_watched(z, self.evaluations, "backward"), t)
-        self.evaluations.forward += len(z) * (1 if branches.uncond is branches.cond else 2)
-        return branches
+    def _counted(self, branches: Callable[[Tensor, int], Branches]) -> Callable[[Tensor, int], Branches]:
+        """``branches`` of the wrapped prior: two evaluations, or one where both are the same."""
+
+        def counted(z: Tensor, t: int) -> Branches:
+            both = branches(_watched(z, self.evaluations, "backward"), t)
+            self.evaluations.forward += len(z) * (1 if both.uncond is both.cond else 2)
+            return both
+
+        return counted
 
 
 class _Watch(torch.autograd.Function):

@@ -80,3 +80,22 @@ class Guided:
         if self.rule == "cfgpp":
             return cfgpp(branches, self.weight)
         return cfgpp(branches, self.weight * level(self._prior, t).ab)
+
+
+class Unconditional:
+    """A branch prior that predicts without its prompt."""
+
+    def __init__(self, prior: BranchPrior) -> None:
+        self._prior = prior
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._prior, name)
+
+    def predict(self, z: Tensor, t: int) -> Prediction:
+        """The unconditional prediction."""
+        return self._prior.branches(z, t).uncond
+
+
+def unconditional(prior: LatentPrior) -> LatentPrior:
+    """``prior`` without its prompt, where it can do without."""
+    return Unconditional(prior) if hasattr(prior, "branches") else prior

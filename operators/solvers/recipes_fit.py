@@ -88,7 +88,7 @@ def dreamsampler(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: L
     timesteps = _timesteps(spec, prior, 30)
     fit = _fit(spec, operator, sigma_y, iterations=10)
     every = whole(spec, "every", 3)
-    solver = DreamSampler(fit, timesteps, every, _until(spec, timesteps), dps=True)
+    solver = DreamSampler(fit, timesteps, every, _until(spec, timesteps))
     return framed(spec, solver, operator, sigma_y)
 
 

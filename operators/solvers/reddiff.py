@@ -3,8 +3,10 @@ Models", arXiv 2305.04391) with its variable in latent space."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
@@ -15,6 +17,16 @@ from operators.solvers.likelihoods import mean_square
 from operators.solvers.step_rules import recombine
 
 BETAS = (0.9, 0.99)
+
+#: How the noise-to-signal ratio sqrt((1 - ab) / ab) weighs the prior's gradient (section 4.2; "linear" is the
+#: paper's choice, the others its ablation).
+WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda ratio: ratio,
+    "sqrt": torch.sqrt,
+    "square": torch.square,
+    "log": torch.log1p,
+    "const": torch.ones_like,
+}
 
 
 @dataclass(frozen=True)
@@ -31,10 +43,10 @@ class RedDiffState(State):
 class RedDiff:
     """Adam on mu of 1/2 mean (y - A D(mu))^2 + prior_weight w(t) mean(sg[eps(z_t) - n] mu).
 
-    z_t = signal mu + noise n is what the network sees; w = sqrt((1 - ab) / ab) (eq. 8, weighting of section
-    4.2). ``rate`` 0.1 and ``prior_weight`` 0.25 are the paper's for pixels. ``classical_start`` begins at the
-    classical restoration instead of A^+ y. A point estimate: its variance collapses. The network is not
-    differentiated, the decoder is.
+    z_t = signal mu + noise n is what the network sees; w = sqrt((1 - ab) / ab) (eq. 8), or another of
+    `WEIGHTINGS`. ``rate`` 0.1 and ``prior_weight`` 0.25 are the paper's for pixels. ``classical_start`` begins
+    at the classical restoration instead of A^+ y. A point estimate: its variance collapses. The network is
+    not differentiated, the decoder is.
     """
 
     operator: ForwardOperator
@@ -42,6 +54,7 @@ class RedDiff:
     rate: float = 0.1
     prior_weight: float = 0.25
     data_weight: float = 1.0
+    weighting: str = "linear"
     rows: int = 0
     classical_start: bool = False
 
@@ -68,7 +81,8 @@ class RedDiff:
 
     def _gradient(self, t: int, state: RedDiffState, prior: LatentPrior) -> Tensor:
         eps = prior.predict(state.z, t).eps.detach()
-        weight = self.prior_weight * level(prior, t).variance_ratio.sqrt() / state.mu[0].numel()
+        ratio = level(prior, t).variance_ratio.sqrt()
+        weight = self.prior_weight * WEIGHTINGS[self.weighting](ratio) / state.mu[0].numel()
         pulled = gradient_at_estimate(state.mu, self._misfit(state.y, prior), self.rows)
         return weight * (eps - state.noise) + self.data_weight * pulled
 

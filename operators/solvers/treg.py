@@ -9,6 +9,7 @@ from torch import Tensor
 
 from operators.solvers.base import LatentPrior, State
 from operators.solvers.data_steps import data_loss, gradient_through_network
+from operators.solvers.guidance import unconditional
 from operators.solvers.levels import next_level
 from operators.solvers.likelihoods import gaussian_misfit
 from operators.solvers.reencode import NormalFit, blended
@@ -18,7 +19,7 @@ from operators.solvers.step_rules import recombine, renoise
 @dataclass(frozen=True)
 class TReg:
     """Every ``every``-th step below ``until`` fits the measurement, re-encodes and renoises; the others are
-    DDIM, minus sqrt(ab') grad_z ||y - A D(z0)|| where ``dps`` is on.
+    DDIM or, where ``dps`` is on, unconditional DDIM minus sqrt(ab') grad_z ||y - A D(z0)||.
 
     The prompt comes with the prior (paper: guidance 5; with a CFG++ prior it is the CFG++ variant). After
     ``until`` nothing holds the measurement: the paper stops at 85 % of the steps, which leaves a residual for
@@ -45,7 +46,7 @@ class TReg:
         if not self.dps:
             prediction = prior.predict(state.z, t)
             return replace(state, z=recombine(prediction.z0, prediction.eps, there), z0=prediction.z0)
-        z, z0 = dps_step(i, state, prior, self)
+        z, z0 = dps_step(i, state, unconditional(prior), self)
         return replace(state, z=z, z0=z0)
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:

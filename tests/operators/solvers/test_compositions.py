@@ -22,6 +22,7 @@ from operators.solvers.guidance import Branches
 from operators.solvers.last_fit import LastFit
 from operators.solvers.levels import level
 from operators.solvers.likelihoods import gaussian_misfit, poisson_misfit
+from operators.solvers.reddiff import WEIGHTINGS
 from operators.solvers.reencode import NormalFit
 from operators.solvers.registry import build_solver
 from operators.solvers.resample import ReSample
@@ -89,6 +90,18 @@ def test_the_dps_steps_of_treg_hold_the_data_after_its_last_fit() -> None:
     assert rests[1] < rests[0]
 
 
+def test_the_dps_steps_of_treg_are_unconditional() -> None:
+    plain, x, y = problem()
+    solver = TReg(NormalFit(HALVED), leading_timesteps(6), 3, 6, dps=True)
+    moved = []
+    for idea in (0.0, 1.0):
+        prior = PromptedPrior(plain, idea)
+        with torch.no_grad():
+            state = begin(solver, y, noise_like(x), prior, SeededDraws(1))
+            moved.append(solver.step(1, state, prior).z)
+    assert torch.equal(*moved)
+
+
 # --- ReSample ----------------------------------------------------------------------------------------
 
 
@@ -133,6 +146,9 @@ class PromptedPrior:
     def __getattr__(self, name: str):
         return getattr(self.plain, name)
 
+    def predict(self, z: Tensor, t: int) -> Prediction:
+        return self.branches(z, t).cond
+
     def branches(self, z: Tensor, t: int) -> Branches:
         uncond = self.plain.predict(z, t)
         return Branches(uncond, Prediction(uncond.z0 + self.idea, uncond.eps))
@@ -163,6 +179,18 @@ def test_a_latent_cell_is_a_hole_when_more_than_half_of_it_is_missing() -> None:
     hole = latent_hole(Inpainting(mask.numpy()), torch.zeros(1, 4, 2, 2))
     assert hole[0, 0].tolist() == [[1.0, 0.0], [0.0, 0.0]]
     assert latent_hole(HALVED, torch.zeros(1, 4, 2, 2)) is None
+
+
+# --- RED-diff ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("linear", 2.0), ("sqrt", 2.0**0.5), ("square", 4.0), ("const", 1.0)]
+)
+def test_the_prior_of_red_diff_is_weighed_by_a_power_of_the_noise_to_signal_ratio(
+    name: str, expected: float
+) -> None:
+    assert float(WEIGHTINGS[name](torch.tensor(2.0))) == pytest.approx(expected)
 
 
 # --- choices of the registry -------------------------------------------------------------------------
