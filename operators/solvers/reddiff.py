@@ -44,9 +44,9 @@ class RedDiff:
     """Adam on mu of 1/2 mean (y - A D(mu))^2 + prior_weight w(t) mean(sg[eps(z_t) - n] mu).
 
     z_t = signal mu + noise n is what the network sees; w = sqrt((1 - ab) / ab) (eq. 8), or another of
-    `WEIGHTINGS`. ``rate`` 0.1 and ``prior_weight`` 0.25 are the paper's for pixels. ``classical_start`` begins
-    at the classical restoration instead of A^+ y. A point estimate: its variance collapses. The network is
-    not differentiated, the decoder is.
+    `WEIGHTINGS`. ``rate`` 0.1 and ``prior_weight`` 0.25 are the paper's for pixels. With ``classical_start``
+    it begins at the classical restoration instead of A^+ y. A point estimate: its variance collapses. The
+    network is not differentiated, the decoder is.
     """
 
     operator: ForwardOperator
