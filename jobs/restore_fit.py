@@ -1,6 +1,6 @@
 """Which solver goes with which degradation: said when a job file is read, without loading a model.
 
-The operators hold the truth; a test compares. Flags are those of `operators.degradations.base`, and ``kernel``
+The operators hold the truth; a test compares. Flags are those of `operators.degradations.base`; ``kernel``
 marks blurs that are given by their kernel.
 """
 
