@@ -155,8 +155,20 @@ class BoxDeblur(Section):
     noise: Noise = 0.0
 
 
+class LensDeblur(Section):
+    """Gaussian blur of light rather than codes, of ``sigma`` pixels at the centre and ``sigma_edge`` in the
+    corners."""
+
+    kind: Literal["deblur"]
+    kernel: Literal["lens"]
+    sigma: BlurWidth
+    sigma_edge: BlurWidth
+    padding: Padding = "reflect"
+    noise: Noise = 0.0
+
+
 Deblur = Annotated[
-    GaussianDeblur | AnisotropicDeblur | MotionDeblur | DiskDeblur | BoxDeblur,
+    GaussianDeblur | AnisotropicDeblur | MotionDeblur | DiskDeblur | BoxDeblur | LensDeblur,
     Field(discriminator="kernel"),
 ]
 

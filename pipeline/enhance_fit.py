@@ -65,12 +65,14 @@ def _misfit(degradation: Spec, width: int, height: int) -> str:
 def _wide_kernel(degradation: Spec, side: int) -> str:
     kernel = str(degradation["kernel"])
     field = {"motion": "length", "disk": "radius", "box": "side"}.get(kernel, "sigma")
-    if degradation.get("sigma_across", 0.0) > degradation[field]:
-        field = "sigma_across"
+    for other in ("sigma_across", "sigma_edge"):
+        if degradation.get(other, 0.0) > degradation[field]:
+            field = other
     half = (side - 1) // 2
     at_most = {
         # A Gaussian ends at four sigma. Its tails may leave the frame, as long as it is mirrored only once.
         "gaussian": (side - 1) / 4.0,
+        "lens": (side - 1) / 4.0,
         "anisotropic": half / 4.0,
         "motion": 2.0 * half + 1.0,
         "disk": half + 0.5,

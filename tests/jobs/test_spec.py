@@ -95,6 +95,7 @@ DEGRADATIONS: list[dict[str, Any]] = [
     {"kind": "deblur", "kernel": "anisotropic", "sigma": 2, "sigma_across": 0.5, "angle": 10},
     {"kind": "deblur", "kernel": "disk", "radius": 2.5},
     {"kind": "deblur", "kernel": "box", "side": 4},
+    {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2},
     {"kind": "super_resolution", "scale": 7},
     {"kind": "inpainting", "random": {"share": 0.5, "seed": 3}},
     {"kind": "inpainting", "stripes": {"period": 8, "width": 2, "orientation": "vertical"}},
@@ -113,7 +114,7 @@ def test_every_degradation_with_a_solver_survives_being_written_and_read(
     degradation: Any, solver: Any
 ) -> None:
     if misfit(solver["name"], degradation["kind"], degradation.get("kernel")):
-        solver = {"name": "diffpir"}
+        solver = {"name": "ldps" if degradation["kind"] == "deblur" else "diffpir"}
     spec = parse_spec({**BASE, "enhance": [restore(degradation, **solver)]})
     again = parse_spec(json.loads(spec.model_dump_json(exclude_none=True)))
     assert again == spec
@@ -122,7 +123,9 @@ def test_every_degradation_with_a_solver_survives_being_written_and_read(
 
 @pytest.mark.parametrize("degradation", DEGRADATIONS)
 def test_every_degradation_of_a_job_file_is_one_that_the_operators_know(degradation: Any) -> None:
-    settings = parse_spec({**BASE, "enhance": [restore(degradation, name="diffpir")]}).to_settings()
+    settings = parse_spec(
+        {**BASE, "enhance": [restore(degradation, name="ldps" if "sigma_edge" in degradation else "diffpir")]}
+    ).to_settings()
     written = settings.enhance[0]["restore"]["degradation"]
     side = 16 * written.get("scale", 1)
     operator = build_operator(written, 3 * side, 2 * side, {"mask": np.ones((3 * side, 2 * side), np.uint8)})
@@ -148,6 +151,11 @@ def test_what_a_solver_needs_is_what_its_method_says() -> None:
     [
         ({"kind": "jpeg", "quality": 20}, {}, "dpir needs a linear degradation, and jpeg is none"),
         ({"kind": "clipping"}, {"name": "treg"}, "use one of psld, ldps"),
+        (
+            {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2},
+            {"name": "diffpir"},
+            "closed form, and deblur with kernel lens is none; use one of ldps, dps_nojac, stsl",
+        ),
         (
             {"kind": "salt_and_pepper", "fraction": 0.1},
             {"name": "psld"},
@@ -263,6 +271,7 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
                 ),
                 ({"kind": "deblur", "kernel": "box", "side": 1}, ".side", "at least 2"),
                 ({"kind": "deblur", "kernel": "disc", "radius": 1}, "", "did you mean 'disk'"),
+                ({"kind": "deblur", "kernel": "lens", "sigma": 1}, ".sigma_edge", "is required"),
                 ({"kind": "destriping", "orientation": "up"}, ".orientation", "'vertical'"),
                 ({"kind": "colorization", "weights": "green"}, ".weights", "'mean'"),
                 ({"kind": "jpeg", "quality": 0}, ".quality", "at least 1"),
