@@ -51,6 +51,8 @@ def _require_mask(number: int, size: tuple[int, int], width: int, height: int) -
 def _misfit(degradation: Spec, width: int, height: int) -> str:
     """The field that does not fit and the fix, or nothing."""
     kind, side = degradation["kind"], min(width, height)
+    if kind == "composition":
+        return _misfit_of_part(degradation, width, height)
     if kind == "deblur":
         return _wide_kernel(degradation, side)
     if kind == "inpainting":
@@ -59,6 +61,18 @@ def _misfit(degradation: Spec, width: int, height: int) -> str:
         lines = height if degradation["orientation"] == "horizontal" else width
         if degradation["longest_period"] > 2 * lines:
             return f"longest_period: {degradation['longest_period']} is too long; use at most {2 * lines}"
+    return ""
+
+
+def _misfit_of_part(degradation: Spec, width: int, height: int) -> str:
+    """Parts happened to the restored picture, which is larger, one after another."""
+    width, height = width * degradation["scale"], height * degradation["scale"]
+    for at, part in enumerate(degradation["parts"]):
+        refused = _misfit(part, width, height)
+        if refused:
+            return f"parts.{at}.{refused}"
+        scale = part.get("scale", 1)
+        width, height = width // scale, height // scale
     return ""
 
 

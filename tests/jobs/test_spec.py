@@ -22,6 +22,10 @@ from pipeline.errors import SpecError
 
 BASE = {"name": "batch-7", "source": "in/*.mp4", "output": "out"}
 SR = {"kind": "super_resolution", "scale": 4, "noise": 0.02}
+HALF = {"kind": "super_resolution", "scale": 2}
+EIGHTH = {"kind": "super_resolution", "scale": 8}
+SOFT = {"kind": "deblur", "kernel": "disk", "radius": 1.5}
+LENS = {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2}
 
 
 def restore(degradation: Any, **solver: Any) -> dict[str, Any]:
@@ -97,6 +101,21 @@ DEGRADATIONS: list[dict[str, Any]] = [
     {"kind": "deblur", "kernel": "box", "side": 4},
     {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2},
     {"kind": "super_resolution", "scale": 7},
+    {
+        "kind": "composition",
+        "parts": [
+            {"kind": "deblur", "kernel": "gaussian", "sigma": 1.2},
+            {"kind": "super_resolution", "scale": 2, "kernel": "bicubic"},
+        ],
+        "noise": 0.02,
+    },
+    {
+        "kind": "composition",
+        "parts": [
+            {"kind": "super_resolution", "scale": 3},
+            {"kind": "deblur", "kernel": "motion", "length": 3, "angle": 20},
+        ],
+    },
     {"kind": "inpainting", "random": {"share": 0.5, "seed": 3}},
     {"kind": "inpainting", "stripes": {"period": 8, "width": 2, "orientation": "vertical"}},
     {"kind": "shot_noise", "peak": 100},
@@ -274,6 +293,17 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
                 ({"kind": "deblur", "kernel": "lens", "sigma": 1}, ".sigma_edge", "is required"),
                 ({"kind": "destriping", "orientation": "up"}, ".orientation", "'vertical'"),
                 ({"kind": "colorization", "weights": "green"}, ".weights", "'mean'"),
+                ({"kind": "composition", "parts": [SR]}, ".parts", "at least 2"),
+                ({"kind": "composition", "parts": [SR, SR]}, ".parts.0.noise", "added once"),
+                ({"kind": "composition", "parts": [SOFT, HALF], "scale": 4}, ".scale", "shrink by 2"),
+                ({"kind": "composition", "parts": [LENS, HALF]}, ".parts.0.kernel", "cannot be a part"),
+                ({"kind": "composition", "parts": [HALF, {"kind": "jpeg"}]}, ".parts.1", "'deblur'"),
+                ({"kind": "composition", "parts": [HALF] * 5}, ".parts", "at most 4"),
+                (
+                    {"kind": "composition", "parts": [EIGHTH, HALF, HALF]},
+                    ".parts",
+                    "shrink by 32; at most 16",
+                ),
                 ({"kind": "jpeg", "quality": 0}, ".quality", "at least 1"),
                 ({"kind": "jpeg", "quality": 50, "noise": 0.1}, ".noise", "unknown key"),
                 ({"kind": "clipping", "gain": 17}, ".gain", "at most 16"),

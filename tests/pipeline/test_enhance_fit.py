@@ -99,6 +99,18 @@ def test_a_stage_after_an_enlargement_sees_the_larger_frames() -> None:
     require_fit((stage(kind="super_resolution", scale=2), wide), 32, 32, {})
 
 
+def test_the_parts_of_a_composition_see_the_sizes_at_which_they_happened() -> None:
+    disk = {"kind": "deblur", "kernel": "disk", "radius": 20.0}
+    half = {"kind": "super_resolution", "scale": 2}
+    before, after = (stage(kind="composition", parts=parts) for parts in ([disk, half], [half, disk]))
+    require_fit((before,), 32, 32, {})
+    build_operator(before["restore"]["degradation"], 64, 64, {})
+    with pytest.raises(SourceError, match=r"degradation\.parts\.1\.radius.*at most 15\.5"):
+        require_fit((after,), 32, 32, {})
+    with pytest.raises(OperatorError):
+        build_operator(after["restore"]["degradation"], 64, 64, {})
+
+
 def test_a_mask_of_another_size_is_refused_with_both_sizes() -> None:
     item = {"restore": {"degradation": {"kind": "inpainting", "mask": "m.png"}}}
     require_fit((item,), 64, 48, {0: (48, 64)})
