@@ -21,6 +21,7 @@ bench: $(READY)
 	$(BIN)/reelweave bench restoration
 	$(BIN)/reelweave bench gops
 	$(BIN)/reelweave bench sharing
+	$(BIN)/reelweave bench cost
 	$(BIN)/reelweave bench video
 
 $(READY): pyproject.toml constraints.txt

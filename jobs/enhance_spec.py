@@ -32,11 +32,11 @@ class _Sampler(Section):
     """What all samplers take.
 
     ``steps`` is the length of the full schedule, of which a job walks the last ``strength``: 1 starts from
-    pure noise, less from the noised classical restoration.
+    pure noise as published, less from the noised classical restoration, a better start and a cheaper one.
     """
 
     steps: Steps | None = None
-    strength: Strength | None = None
+    strength: Strength = 0.4
 
 
 class _GradientSampler(_Sampler):
@@ -44,7 +44,7 @@ class _GradientSampler(_Sampler):
     the finished picture to the measurement once more."""
 
     rows: Annotated[int, Field(ge=1, le=1024)] | None = None
-    last_fit: bool | None = None
+    last_fit: bool = True
 
 
 class Psld(_GradientSampler):
@@ -106,16 +106,19 @@ class TReg(_Sampler):
     """Conjugate gradients every ``every`` steps (Kim et al. 2023; dreamsampler: Kim, Park and Ye 2024)."""
 
     name: Literal["treg", "dreamsampler"]
+    strength: Strength = 0.3
     every: Annotated[int, Field(ge=1, le=999)] | None = None
+    until: Annotated[int, Field(ge=0, le=999)] | None = None
     lam: Weight | None = None
     iterations: Annotated[int, Field(ge=1, le=1000)] | None = None
-    last_fit: bool | None = None
+    last_fit: bool = True
 
 
 class DiffPir(_Sampler):
     """Prox and renoise (Zhu et al. 2023): ``zeta`` is the share of fresh noise."""
 
     name: Literal["diffpir"]
+    strength: Strength = 0.3
     lam: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
     zeta: Share | None = None
 
@@ -124,8 +127,9 @@ class Ddnm(_Sampler):
     """Range and null space (Wang, Yu and Zhang 2023)."""
 
     name: Literal["ddnm"]
+    strength: Strength = 0.3
     eta: Share | None = None
-    last_fit: bool | None = None
+    last_fit: bool = True
 
 
 class Latino(Section):
@@ -148,6 +152,7 @@ class VideoLatent(_Sampler):
     """Inverted start, prox, re-encode, renoise with a share ``eta`` of the noise that frames share."""
 
     name: Literal["video_latent"]
+    strength: Strength = 0.3
     every: Annotated[int, Field(ge=1, le=999)] | None = None
     lam: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
     eta: Share | None = None
@@ -172,10 +177,29 @@ Solver = Annotated[
 
 
 class Restore(Section):
-    """Undo a known degradation."""
+    """Undo a known degradation.
+
+    ``prompt`` says what is in the pictures, ``guidance`` how much it counts: by ``rule`` cfg (Ho and Salimans
+    2022), 1 or more, or cfgpp (Chung et al. 2025), between 0 and 1.
+    """
 
     degradation: Annotated[Degradation, Field(discriminator="kind")]
     solver: Solver = Dpir()
+    prompt: str | None = None
+    guidance: Annotated[float, Field(ge=0.0, le=50.0)] | None = None
+    rule: Literal["cfg", "cfgpp"] | None = None
+
+    @model_validator(mode="after")
+    def _guidance_fits_its_rule(self) -> Self:
+        if self.guidance is None and self.rule is None:
+            return self
+        if self.guidance is None or not self.prompt:
+            raise problem("guidance needs a prompt, and a rule needs guidance", "guidance")
+        if self.rule == "cfgpp" and self.guidance > 1.0:
+            raise problem(f"{self.guidance} is above 1, the most that cfgpp takes; 0.6 is usual", "guidance")
+        if self.rule != "cfgpp" and self.guidance < 1.0:
+            raise problem(f"{self.guidance} is below 1; for such values write 'rule: cfgpp'", "guidance")
+        return self
 
     @model_validator(mode="after")
     def _solver_fits_the_degradation(self) -> Self:

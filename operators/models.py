@@ -107,6 +107,17 @@ class LatentModel:
             latent,
         )
 
+    def recompute_in_backward(self, on: bool = True) -> None:
+        """Keep block inputs only when differentiating, and compute the rest again (Chen et al. 2016): less
+        memory, one more forward pass, the same numbers. Without gradients nothing changes."""
+        for part in (self.unet, self.vae):
+            if isinstance(part, BlockKLT):
+                continue
+            if on:
+                part.enable_gradient_checkpointing()
+            else:
+                part.disable_gradient_checkpointing()
+
     @property
     def vae_factor(self) -> int:
         """Pixels per latent cell along one side (4 or 8)."""

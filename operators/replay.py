@@ -18,6 +18,7 @@ from operators.attention.harvest import Harvest, Keep
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.reading import ALONE, Alignment, Reader, Reading
 from operators.attention.session import Record, SharedAttention
+from operators.attention.tokens import BOUNDED, Budgets, Key, TokenChoice
 from operators.errors import OperatorError
 from operators.solvers.base import LatentPrior, State, StepSolver, begin
 from operators.style.style_aligned import StyleReference
@@ -36,21 +37,26 @@ class StyleReading:
 
 @dataclass(frozen=True)
 class Stage:
-    """One item of ``enhance`` bound to a model, a picture size and a scene."""
+    """One item of ``enhance`` bound to a model, a picture size and a scene. References keep ``budgets`` of
+    their tokens; ``key`` says what the choice among them is for."""
 
     solver: StepSolver
     prior: LatentPrior
     session: SharedAttention
     style: StyleReading | None = None
+    budgets: Budgets = BOUNDED
+    key: Key = ()
 
 
 @dataclass(frozen=True)
 class Trajectories:
     """What the network saw of finished references: ``anchors`` [A, S, C, h, w] of the scene together,
-    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``."""
+    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``.
+    ``anchor_ordinals`` are the places of the anchors, which are knots too."""
 
     anchors: Tensor | None = None
     knots: Mapping[int, Tensor] = field(default_factory=dict)
+    anchor_ordinals: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,13 @@ def run_stage(
 def _step(
     stage: Stage, unit: Unit, state: State, reading: Reading, references: StepReferences
 ) -> State:
-    record = Record(Harvest(), references.keep) if reading.record else None
+    if not reading.record:
+        with stage.session.under(reading):
+            return stage.solver.step(references.step, state, stage.prior)
+    record = references.record()
     with stage.session.under(reading, record):
         state = stage.solver.step(references.step, state, stage.prior)
-    if record is not None:
-        references.left[unit.ordinals[0]] = record.harvest
+    references.left[unit.ordinals[0]] = record.harvest
     return state
 
 
@@ -119,25 +127,46 @@ class StepReferences:
         """What the style reference left; None without style."""
         if self._stage.style is None:
             return None
-        return self._replay(self._stage.style.reference.trajectory[self.step][None], ALONE)
+        record = self.record()
+        self._replay(self._stage.style.reference.trajectory[self.step][None], ALONE, record)
+        return record.harvest
 
-    @functools.cached_property
+    @property
     def anchors(self) -> Harvest | None:
         """What all anchors left together; None where the scene has none yet."""
+        return self._anchors[0]
+
+    @functools.cached_property
+    def _anchors(self) -> tuple[Harvest | None, Harvest]:
+        """The scene's bank, cut and merged, and from the same pass the anchors as the knots they are."""
         if self._trajectories.anchors is None:
-            return None
-        return self._replay(
-            self._trajectories.anchors[:, self.step], replace(self.style_reading(), joint=True)
-        )
+            return None, Harvest()
+        budgets = self._stage.budgets
+        scene = Record(Harvest(), self.keep, replace(self._choice, budget=budgets.anchor), budgets.merge)
+        rows = Record(Harvest(), replace(self.keep, moments=False, norms=False), self._choice)
+        self._replay(self._trajectories.anchors[:, self.step], self.joint_reading(), scene, rows)
+        return scene.harvest, rows.harvest
 
     def knot(self, ordinal: int) -> Harvest:
-        """What one knot left. Raises OperatorError when its trajectory was not given."""
+        """What one knot left; an anchor does so in the anchors' pass. Raises OperatorError when its
+        trajectory was not given."""
         if ordinal not in self._knots:
-            if ordinal not in self._trajectories.knots:
-                raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
-            z = self._trajectories.knots[ordinal][self.step][None]
-            self._knots[ordinal] = self._replay(z, self.scene_reading())
+            self._knots[ordinal] = self._left_by_knot(ordinal)
         return self._knots[ordinal]
+
+    def _left_by_knot(self, ordinal: int) -> Harvest:
+        known = self._trajectories
+        if ordinal in known.anchor_ordinals:
+            return self._anchors[1].row(known.anchor_ordinals.index(ordinal))
+        if ordinal not in known.knots:
+            raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
+        record = self.record()
+        self._replay(known.knots[ordinal][self.step][None], self.scene_reading(), record)
+        return record.harvest
+
+    def record(self) -> Record:
+        """Where one call leaves what others read."""
+        return Record(Harvest(), self.keep, self._choice)
 
     def style_reading(self) -> Reading:
         """The rows themselves and the style, aligned to it by statistics of their own."""
@@ -147,6 +176,10 @@ class StepReferences:
         alignment = Alignment(self.style, None, norms=style.norms) if style.align else None
         return Reading((Reader(self.style, bias=style.bias),), alignment)
 
+    def joint_reading(self) -> Reading:
+        """The rows themselves, each other and the style, aligned to it by their pooled statistics."""
+        return replace(self.style_reading(), joint=True, choice=self._choice)
+
     def scene_reading(self) -> Reading:
         """The rows themselves, style and anchors, aligned by the anchors' statistics."""
         reading = self.style_reading()
@@ -155,6 +188,10 @@ class StepReferences:
         alignment = reading.alignment and replace(reading.alignment, content=self.anchors)
         return replace(reading, readers=(*reading.readers, Reader(self.anchors)), alignment=alignment)
 
-    def _replay(self, z: Tensor, reading: Reading) -> Harvest:
-        stage = self._stage
-        return stage.session.harvest(lambda: stage.prior.predict(z, self.timestep), reading, keep=self.keep)
+    @property
+    def _choice(self) -> TokenChoice:
+        return TokenChoice(self._stage.budgets.reference, (*self._stage.key, self.step))
+
+    def _replay(self, z: Tensor, reading: Reading, *records: Record) -> None:
+        with torch.no_grad(), self._stage.session.under(reading, *records):
+            self._stage.prior.predict(z, self.timestep)

@@ -25,7 +25,9 @@ from operators.models import BoundPrior, LatentModel
 from operators.noise import FrameDraws, frame_noise
 from operators.pictures import pad_edges, padded_side, to_pictures, to_tensor
 from operators.replay import Finished, Stage, StyleReading, Trajectories, run_stage
+from operators.solvers.base import LatentPrior
 from operators.solvers.ddim import leading_timesteps
+from operators.solvers.guidance import Guided
 from operators.solvers.registry import build_solver
 from operators.style.style_aligned import StyleAligned, StyleReference, style_reference
 from operators.style.transport import LatentStatistics, latent_statistics
@@ -114,10 +116,8 @@ class Enhancer:
         """
         scene = load(anchors) if anchors is not None else None
         known = {ordinal: load(blob) for ordinal, blob in knots.items()}
-        at_anchors = {} if scene is None else _split_anchors(scene)
-        if self.config.consistency.sharing in ("knots", "knots_hard"):
-            known |= {ordinal: blob for ordinal, blob in at_anchors.items() if ordinal in grid}
-        done = {ordinal: blob["pictures"][0] for ordinal, blob in {**at_anchors, **known}.items()}
+        done = {} if scene is None else dict(zip(_ordinals(scene), scene["pictures"], strict=True))
+        done |= {ordinal: blob["pictures"][0] for ordinal, blob in known.items()}
         open_frames = [ordinal for ordinal in task.ordinals if ordinal not in done]
         batches = _batches(open_frames, grid, self.config.consistency.frames_per_batch)
         offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
@@ -127,10 +127,7 @@ class Enhancer:
             units = [
                 self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)
             ]
-            trajectories = Trajectories(
-                self._anchor_trajectories(scene, number),
-                {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in known.items()},
-            )
+            trajectories = self._trajectories(number, scene, known)
             finished = self._run(number, units, policy, trajectories, _statistics_of(scene, number))
             current = [unit.pictures.clamp(-1, 1) for unit in finished]
         for batch, pictures in zip(batches, current, strict=True):
@@ -159,7 +156,7 @@ class Enhancer:
             units = [
                 self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)
             ]
-            trajectories = Trajectories(self._anchor_trajectories(scene, number))
+            trajectories = self._trajectories(number, scene, {})
             content = _statistics_of(left[0] if scene is None else scene, number)
             finished = self._run(number, units, policy, trajectories, content, trace=True)
             for arrays, done in zip(left, finished, strict=True):
@@ -184,8 +181,13 @@ class Enhancer:
         )
         return Unit(y, self._noise(task, number, ordinals, y), tuple(ordinals), draws)
 
-    def _anchor_trajectories(self, scene: Arrays | None, number: int) -> torch.Tensor | None:
-        return None if scene is None else self._tensor(scene[f"{number}/z"])
+    def _trajectories(
+        self, number: int, scene: Arrays | None, knots: Mapping[int, Arrays]
+    ) -> Trajectories:
+        between = {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in knots.items()}
+        if scene is None:
+            return Trajectories(None, between)
+        return Trajectories(self._tensor(scene[f"{number}/z"]), between, _ordinals(scene))
 
     def _run(
         self,
@@ -226,16 +228,23 @@ class Enhancer:
                     f"enhance.{number}.restore does not fit pictures of {measured[1]}x{measured[0]}: {error}",
                     code="enhance_refused",
                 ) from error
-            return Stage(solver, prior, self.session)
+            return Stage(solver, prior, self.session, key=self._key)
         spec = item["stylize"]
         method, style = spec["method"], self.styles[number]
         inversion = BoundPrior(self.model, listener=self.session)
         solver = StyleAligned(_timesteps(spec), inversion, style, content, method["statistics"])
         reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
-        return Stage(solver, self._prior(spec), self.session, reading)
+        return Stage(solver, self._prior(spec), self.session, reading, key=self._key)
 
-    def _prior(self, spec: Mapping[str, Any]) -> BoundPrior:
-        return BoundPrior(self.model, spec.get("prompt", ""), spec.get("guidance", 1.0), self.session)
+    @property
+    def _key(self) -> tuple[int, str]:
+        return self.config.seed, "references"
+
+    def _prior(self, spec: Mapping[str, Any]) -> LatentPrior:
+        prompt, weight = spec.get("prompt", ""), spec.get("guidance", 1.0)
+        if spec.get("rule") == "cfgpp":
+            return Guided(BoundPrior(self.model, prompt, 1.0, self.session), weight, "cfgpp")
+        return BoundPrior(self.model, prompt, weight, self.session)
 
     def _scale(self, number: int) -> int:
         restore = self.config.enhance[number].get("restore")
@@ -312,13 +321,8 @@ def _batches(open_frames: Sequence[int], grid: Sequence[int], size: int) -> list
     return batches
 
 
-def _split_anchors(scene: Arrays) -> dict[int, Arrays]:
-    """Each anchor as a reference of its own, as knots are stored."""
-    per_anchor = [name for name in scene if name == "pictures" or name.endswith("/z")]
-    return {
-        int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
-        for at, ordinal in enumerate(scene["ordinals"])
-    }
+def _ordinals(scene: Arrays) -> tuple[int, ...]:
+    return tuple(int(ordinal) for ordinal in scene["ordinals"])
 
 
 def _statistics_arrays(number: int, statistics: LatentStatistics) -> Arrays:

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from jobs.bench import gops, prior, restoration, sharing, video
+from jobs.bench import cost, gops, prior, restoration, sharing, video
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
 
-BENCHMARKS: dict[str, Callable[[bool], BenchResult]] = {"gops": gops.run, "restoration": restoration.run}
+BENCHMARKS: dict[str, Callable[[bool], BenchResult]] = {
+    "cost": cost.run,
+    "gops": gops.run,
+    "restoration": restoration.run,
+}
 #: Benchmarks of a folder, given by --pictures; those of OWN_PICTURES need none.
 OF_PICTURES: dict[str, Callable[..., BenchResult]] = {
     "prior": prior.run,

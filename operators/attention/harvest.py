@@ -37,14 +37,23 @@ WHAT_READING_NEEDS = Keep()
 @dataclass(frozen=True)
 class LayerHarvest:
     """One self-attention layer after a replay of R frames: ``k``, ``v`` [R, heads, N, d] after alignment,
-    the pooled statistics of queries and keys before it, and where kept ``inputs``, ``outputs`` [R, L, C]."""
+    the pooled statistics of queries and keys before it, and where kept ``inputs``, ``outputs`` [R, L, C].
+
+    A bounded bank holds fewer tokens (N < L), each speaking for exp(``log_count`` [R, N]) of them; a merged
+    one has R = 1."""
 
     k: Tensor
     v: Tensor
+    log_count: Tensor | None = None
     q_moments: Moments | None = None
     k_moments: Moments | None = None
     inputs: Tensor | None = None
     outputs: Tensor | None = None
+
+    def row(self, index: int) -> LayerHarvest:
+        """One of the R frames, without pooled statistics."""
+        kept = (self.k, self.v, self.log_count, None, None, self.inputs, self.outputs)
+        return LayerHarvest(*(x if x is None else x[index : index + 1] for x in kept))
 
 
 @dataclass(frozen=True)
@@ -53,3 +62,7 @@ class Harvest:
 
     layers: dict[LayerKey, LayerHarvest] = field(default_factory=dict)
     norms: dict[LayerKey, GroupSums] = field(default_factory=dict)
+
+    def row(self, index: int) -> Harvest:
+        """What one of the replayed frames left in the attention layers."""
+        return Harvest({key: layer.row(index) for key, layer in self.layers.items()})

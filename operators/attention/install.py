@@ -47,6 +47,8 @@ def install(unet: UNet2DConditionModel, *, decoder_only: bool = False) -> Iterat
         check = functools.partial(_check_processors, session, attentions)
         for hook in (bind, check):
             undo.callback(unet.register_forward_pre_hook(hook).remove)
+        note = functools.partial(_note_sides, session)
+        undo.callback(unet.register_forward_pre_hook(note, with_kwargs=True).remove)
         yield session
 
 
@@ -105,3 +107,10 @@ def _check_processors(
             raise OperatorError(
                 f"{name} was replaced while the network shared attention; load adapters before installing"
             )
+
+
+def _note_sides(
+    session: SharedAttention, _unet: UNet2DConditionModel, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    sample = args[0] if args else kwargs["sample"]
+    session.latent_sides = (sample.shape[2], sample.shape[3])

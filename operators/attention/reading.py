@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from operators.attention.bias import biased_attention
 from operators.attention.harvest import Harvest, LayerKey
 from operators.attention.layer_call import LayerCall
+from operators.attention.tokens import Chosen, TokenChoice
 
 #: What may stand in for a layer's attention: the call to the output tokens [B, L, C], or None where the
 #: layer is to attend as usual.
@@ -45,13 +46,15 @@ class Alignment:
 @dataclass(frozen=True)
 class Reading:
     """What the rows of a network call attend to: their ``own`` keys (False: references take their place)
-    and the ``readers``. ``joint`` lets all rows attend to each other (anchors only). ``replace`` may stand
-    in for the attention of a layer. ``record`` asks that what the call leaves be kept for units after it."""
+    and the ``readers``. ``joint`` lets all rows attend to each other (anchors only), to the tokens of
+    ``choice`` where it is given. ``replace`` may stand in for the attention of a layer. ``record`` asks that
+    what the call leaves be kept for units after it."""
 
     readers: tuple[Reader, ...] = ()
     alignment: Alignment | None = None
     own: bool = True
     joint: bool = False
+    choice: TokenChoice | None = None
     replace: Replacement | None = None
     record: bool = False
 
@@ -65,37 +68,82 @@ class Reading:
 ALONE = Reading()
 
 
-def attend(reading: Reading, key: LayerKey, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of one layer; ``q``, ``k``, ``v`` [B, heads, L, d] of the rows themselves, aligned."""
+def attend(
+    reading: Reading, key: LayerKey, q: Tensor, k: Tensor, v: Tensor, chosen: Chosen | None = None
+) -> Tensor:
+    """Attention of one layer; ``q``, ``k``, ``v`` [B, heads, L, d] of the rows themselves, aligned.
+    ``chosen`` are the tokens of other rows that a joint reading sees (None: all)."""
     if reading.is_plain:
         return F.scaled_dot_product_attention(q, k, v)
-    rows = q.shape[0]
-    keys, values, static = [], [], []
-    weighted: list[tuple[int, int, Tensor]] = []
-    if reading.own or reading.joint:
-        keys.append(as_one(k, rows) if reading.joint else k)
-        values.append(as_one(v, rows) if reading.joint else v)
-        static.append(q.new_zeros(keys[0].shape[2]))
-    at = sum(x.shape[2] for x in keys)
-    for reader in reading.readers:
-        layer = reader.harvest.layers[key]
-        keys.append(as_one(layer.k, rows))
-        values.append(as_one(layer.v, rows))
-        length = keys[-1].shape[2]
-        static.append(q.new_full((length,), reader.bias))
-        if reader.row_bias is not None:
-            weighted.append((at, at + length, reader.row_bias.to(q)))
-        at += length
-    all_k, all_v = torch.cat(keys, 2), torch.cat(values, 2)
-    if not weighted and not any(reader.bias for reader in reading.readers):
+    parts = [_own_part(reading, k, v, chosen)] if reading.own or reading.joint else []
+    parts += [_part(reader, key, q) for reader in reading.readers]
+    all_k, all_v = (torch.cat(x, 2) for x in zip(*((part.k, part.v) for part in parts), strict=True))
+    if not any(part.is_biased for part in parts):
         return F.scaled_dot_product_attention(q, all_k, all_v)
-    key_channels = q.new_zeros(at, 1 + len(weighted))
-    key_channels[:, 0] = torch.cat(static)
-    query_channels = q.new_ones(rows, 1 + len(weighted))
-    for channel, (first, last, row_bias) in enumerate(weighted, start=1):
-        key_channels[first:last, channel] = 1.0
-        query_channels[:, channel] = row_bias
-    return biased_attention(q, all_k, all_v, query_channels, key_channels)
+    return biased_attention(q, all_k, all_v, *_channels(parts, q))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Keys and values [B, heads, N, d] of one source of a bank, a logit bias per key [N] (None: 0), and one
+    per query row [B] (None: 0)."""
+
+    k: Tensor
+    v: Tensor
+    bias: Tensor | None = None
+    row_bias: Tensor | None = None
+
+    @property
+    def is_biased(self) -> bool:
+        return self.bias is not None or self.row_bias is not None
+
+
+def _own_part(reading: Reading, k: Tensor, v: Tensor, chosen: Chosen | None) -> _Part:
+    rows = k.shape[0]
+    if not reading.joint or rows == 1:
+        return _Part(k, v)
+    if chosen is None:
+        return _Part(as_one(k, rows), as_one(v, rows))
+    bias = torch.cat([k.new_zeros(k.shape[2]), chosen.log_count.to(k).repeat(rows - 1)])
+    index = chosen.index.to(k.device)
+    return _Part(_with_others(k, index), _with_others(v, index), bias)
+
+
+def _with_others(x: Tensor, index: Tensor) -> Tensor:
+    """[B, heads, L, d] to [B, heads, L + (B-1) N, d]: each row whole, and N tokens of every other row."""
+    cut = x[:, :, index]
+    rows = [
+        torch.cat([x[row], *(cut[other] for other in range(len(x)) if other != row)], 1)
+        for row in range(len(x))
+    ]
+    return torch.stack(rows)
+
+
+def _part(reader: Reader, key: LayerKey, q: Tensor) -> _Part:
+    layer, rows = reader.harvest.layers[key], q.shape[0]
+    k, v = as_one(layer.k, rows), as_one(layer.v, rows)
+    if layer.log_count is not None:
+        return _Part(k, v, layer.log_count.flatten().to(q) + reader.bias, reader.row_bias)
+    bias = q.new_full((k.shape[2],), reader.bias) if reader.bias else None
+    return _Part(k, v, bias, reader.row_bias)
+
+
+def _channels(parts: Sequence[_Part], q: Tensor) -> tuple[Tensor, Tensor]:
+    """``query_channels`` [B, 1 + R] and ``key_channels`` [N, 1 + R] of `biased_attention`: one channel for
+    what is the same in all rows, and one for each part that rows weigh differently."""
+    lengths = [part.k.shape[2] for part in parts]
+    weighted = [n for n, part in enumerate(parts) if part.row_bias is not None]
+    key_channels = q.new_zeros(sum(lengths), 1 + len(weighted))
+    query_channels = q.new_ones(q.shape[0], 1 + len(weighted))
+    spans = torch.tensor([0, *lengths]).cumsum(0).tolist()
+    for n, part in enumerate(parts):
+        if part.bias is not None:
+            key_channels[spans[n] : spans[n + 1], 0] = part.bias
+        if part.row_bias is not None:
+            channel = 1 + weighted.index(n)
+            key_channels[spans[n] : spans[n + 1], channel] = 1.0
+            query_channels[:, channel] = part.row_bias.to(q)
+    return query_channels, key_channels
 
 
 def as_one(x: Tensor, rows: int) -> Tensor:

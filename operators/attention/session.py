@@ -14,36 +14,43 @@ from torch import Tensor, nn
 from operators.attention.adain import adain, pooled_moments
 from operators.attention.harvest import WHAT_READING_NEEDS, Harvest, Keep, LayerHarvest
 from operators.attention.layer_call import LayerCall
+from operators.attention.merging import merge_into_first
 from operators.attention.norms import group_sums, shared_group_norm
 from operators.attention.reading import ALONE, Alignment, Reader, Reading, attend
+from operators.attention.tokens import Chosen, TokenChoice, token_grid
 
 
 @dataclass(frozen=True)
 class Record:
-    """Where a call's harvest goes, and what is kept in it."""
+    """Where a call's harvest goes, and what is kept in it: ``keep``, the tokens of ``choice`` (None: all),
+    and of those that are chosen among, the share ``merge`` of rows 2.. merged into the first row."""
 
     harvest: Harvest
-    keep: Keep
+    keep: Keep = WHAT_READING_NEEDS
+    choice: TokenChoice | None = None
+    merge: float = 0.0
 
 
 @dataclass
 class SharedAttention:
     """State shared by the processors of one UNet; made by `operators.attention.install.install`. ``branch``
-    is set by the caller of the network ("cond" or "uncond"), since both branches keep banks of their own."""
+    is set by the caller of the network ("cond" or "uncond"), since both branches keep banks of their own;
+    ``latent_sides``, height and width, by the network when it is called."""
 
     branch: str = "cond"
+    latent_sides: tuple[int, int] = (0, 0)
     _reading: Reading = ALONE
-    _record: Record | None = None
+    _records: tuple[Record, ...] = ()
 
     @contextlib.contextmanager
-    def under(self, reading: Reading, record: Record | None = None) -> Iterator[None]:
-        """Network calls inside attend to ``reading``; what they leave goes to ``record``, as constants."""
-        before = self._reading, self._record
-        self._reading, self._record = reading, record
+    def under(self, reading: Reading, *records: Record) -> Iterator[None]:
+        """Network calls inside attend to ``reading``; what they leave goes to ``records``, as constants."""
+        before = self._reading, self._records
+        self._reading, self._records = reading, records
         try:
             yield
         finally:
-            self._reading, self._record = before
+            self._reading, self._records = before
 
     def reading(
         self,
@@ -56,66 +63,92 @@ class SharedAttention:
         return self.under(Reading(tuple(readers), alignment, joint=joint))
 
     def harvest(
-        self, replay: Callable[[], object], reading: Reading = ALONE, *, keep: Keep = WHAT_READING_NEEDS
+        self,
+        replay: Callable[[], object],
+        reading: Reading = ALONE,
+        *,
+        keep: Keep = WHAT_READING_NEEDS,
+        choice: TokenChoice | None = None,
     ) -> Harvest:
         """Run ``replay`` (network calls of reference frames) under ``reading`` and keep what each layer
-        leaves."""
-        record = Record(Harvest(), keep)
+        leaves, as `Record` says."""
+        record = Record(Harvest(), keep, choice)
         with torch.no_grad(), self.under(reading, record):
             replay()
         return record.harvest
 
     def bound(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function`` as if called now, whenever it is: under this reading and in this branch, keeping
-        nothing. For what runs parts of the network again later, as gradient checkpointing does."""
-        reading, branch = self._reading, self.branch
+        """``function`` as if called now, whenever it is: under this reading, in this branch, on a latent of
+        this size, keeping nothing. For what runs parts of the network again later, as gradient checkpointing
+        does."""
+        reading, branch, sides = self._reading, self.branch, self.latent_sides
 
         def later(*args: Any, **kwargs: Any) -> Any:
             if self._reading is reading and self.branch == branch:
                 return function(*args, **kwargs)
-            before, self.branch = self.branch, branch
+            before = self.branch, self.latent_sides
+            self.branch, self.latent_sides = branch, sides
             try:
                 with self.under(reading):
                     return function(*args, **kwargs)
             finally:
-                self.branch = before
+                self.branch, self.latent_sides = before
 
         return later
 
     def output(self, call: LayerCall) -> Tensor:
         """Output tokens [B, L, C] of one self-attention layer."""
         call = replace(call, branch=self.branch)
-        reading, record = self._reading, self._record
+        reading = self._reading
         out = None if reading.replace is None else reading.replace(call)
         if out is not None:
             return out
         q, k, v = call.heads()
         alignment = reading.alignment
         needs_own = alignment is not None and alignment.content is None
-        keeps = record is not None and record.keep.moments
+        keeps = any(record.keep.moments for record in self._records)
         q_own, k_own = (pooled_moments(q), pooled_moments(k)) if needs_own or keeps else (None, None)
         if alignment is not None:
             style = alignment.style.layers[call.key]
             content = alignment.content.layers[call.key] if alignment.content else None
             q = adain(q, content.q_moments if content else q_own, style.q_moments)
             k = adain(k, content.k_moments if content else k_own, style.k_moments)
-        out = call.output(attend(reading, call.key, q, k, v))
-        if record is not None:
+        others = self._chosen(reading.choice, call) if reading.joint else None
+        out = call.output(attend(reading, call.key, q, k, v, others))
+        for record in self._records:
             record.harvest.layers[call.key] = LayerHarvest(
-                k.detach(),
-                v.detach(),
-                q_own if keeps else None,
-                k_own if keeps else None,
+                *_bounded(k.detach(), v.detach(), self._chosen(record.choice, call), record.merge),
+                q_own if record.keep.moments else None,
+                k_own if record.keep.moments else None,
                 call.tokens.detach() if record.keep.inputs else None,
                 out.detach() if record.keep.outputs else None,
             )
         return out
 
+    def _chosen(self, choice: TokenChoice | None, call: LayerCall) -> Chosen | None:
+        if choice is None:
+            return None
+        return choice.of(call.layer, *token_grid(*self.latent_sides, call.tokens.shape[1]))
+
     def normalise(self, layer: str, norm: nn.GroupNorm, x: Tensor) -> Tensor:
         """GroupNorm of one layer under the current reading; ``x`` [B, C, ...]."""
-        key, record, alignment = (self.branch, layer), self._record, self._reading.alignment
-        if record is not None and record.keep.norms:
-            record.harvest.norms[key] = group_sums(norm, x.detach())
+        key, alignment = (self.branch, layer), self._reading.alignment
+        for record in self._records:
+            if record.keep.norms:
+                record.harvest.norms[key] = group_sums(norm, x.detach())
         if alignment is not None and alignment.norms:
             return shared_group_norm(norm, x, alignment.style.norms[key])
         return F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+
+
+def _bounded(
+    k: Tensor, v: Tensor, chosen: Chosen | None, merge: float
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The chosen tokens of ``k``, ``v`` [R, heads, L, d], merged where there are several rows, with their
+    log counts [R', N] (None: nothing was cut)."""
+    if chosen is None:
+        return k, v, None
+    index = chosen.index.to(k.device)
+    k, v = k[:, :, index], v[:, :, index]
+    log_count = chosen.log_count.to(k.device).expand(len(k), -1)
+    return merge_into_first(k, v, log_count, merge) if merge and len(k) > 1 else (k, v, log_count)

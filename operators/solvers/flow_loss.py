@@ -12,6 +12,8 @@ from torch import Tensor
 
 #: Forward-backward check, as released: |f + b|^2 < ALPHA (|f|^2 + |b|^2) + BETA, in cells.
 ALPHA, BETA = 0.01, 0.5
+#: |r| is rounded off below this, else rounding errors of equal frames would get the gradient of real ones.
+ROUND = 1e-3
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ def visible(flow: Tensor, back: Tensor) -> Tensor:
 
 def flow_loss(z: Tensor, flows: ClipFlows) -> Tensor:
     """sum over neighbours i, j of || M_ij (warp(z_j, f_ij) - z_i) ||_1; z [T, C, h, w]. Zero on a still clip
-    with zero flow."""
+    with zero flow; |r| is sqrt(r^2 + d^2) - d with d = ROUND."""
     ahead = visible(flows.forward, flows.backward) * (warp(z[1:], flows.forward) - z[:-1])
     behind = visible(flows.backward, flows.forward) * (warp(z[:-1], flows.backward) - z[1:])
-    return ahead.abs().sum() + behind.abs().sum()
+    return _length(ahead).sum() + _length(behind).sum()
 
 
 def flow_gradient(z: Tensor, flows: ClipFlows) -> Tensor:
@@ -63,6 +65,10 @@ def flow_gradient(z: Tensor, flows: ClipFlows) -> Tensor:
     with torch.enable_grad():
         leaf = z.detach().requires_grad_(True)
         return torch.autograd.grad(flow_loss(leaf, flows), leaf)[0]
+
+
+def _length(r: Tensor) -> Tensor:
+    return (r.square() + ROUND**2).sqrt() - ROUND
 
 
 def _resized(flow: Tensor, height: int, width: int) -> Tensor:

@@ -18,7 +18,7 @@ from operators.solvers.fields import Spec, positive, share, weight, whole
 from operators.solvers.latino import EIGHT_STEPS, FOUR_STEPS, Latino
 from operators.solvers.matched_denoise import MatchedDenoise
 from operators.solvers.noise_levels import log_spaced_timesteps, pixel_sigmas
-from operators.solvers.recipes_gradient import framed, warm
+from operators.solvers.recipes_gradient import framed, strength, warm
 from operators.solvers.reencode import NormalFit
 from operators.solvers.treg import TReg
 from operators.solvers.video_latent import VideoLatent
@@ -43,8 +43,6 @@ SIGMA_FINAL = 0.05
 DENOISE_LOW = 0.05
 #: Pseudo-inverses that amplify noise more than this are of no use to DDNM.
 LARGEST_GAIN = 2.0
-#: How deep these solvers enter by default: the classical restoration is a better start than noise.
-STRENGTH = 0.3
 #: The last share of the steps does without data steps, as published.
 DATA_SHARE = 0.85
 
@@ -77,11 +75,12 @@ def _entry(operator: ForwardOperator, noise: float) -> float:
 
 
 def treg(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
-    """``steps``, ``every``, ``lam`` and ``iterations`` of the conjugate gradients, ``strength``."""
+    """``steps``, ``every`` and ``until`` which of them is fitted, ``lam`` and ``iterations`` of the conjugate
+    gradients, ``strength``, ``last_fit``."""
     timesteps = _timesteps(spec, prior, 30)
     fit = _fit(spec, operator, sigma_y, iterations=5)
-    solver = TReg(fit, timesteps, whole(spec, "every", 3), _until(timesteps))
-    return framed(spec, solver, operator, sigma_y, STRENGTH)
+    solver = TReg(fit, timesteps, whole(spec, "every", 3), _until(spec, timesteps))
+    return framed(spec, solver, operator, sigma_y)
 
 
 def dreamsampler(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -89,8 +88,8 @@ def dreamsampler(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: L
     timesteps = _timesteps(spec, prior, 30)
     fit = _fit(spec, operator, sigma_y, iterations=10)
     every = whole(spec, "every", 3)
-    solver = DreamSampler(fit, timesteps, every, _until(timesteps), dps=True)
-    return framed(spec, solver, operator, sigma_y, STRENGTH)
+    solver = DreamSampler(fit, timesteps, every, _until(spec, timesteps), dps=True)
+    return framed(spec, solver, operator, sigma_y)
 
 
 def diffpir(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -102,7 +101,7 @@ def diffpir(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Latent
         positive(spec, "lam", 1.0),
         share(spec, "zeta", 0.3),
     )
-    return warm(spec, solver, operator, STRENGTH)
+    return warm(spec, solver, operator)
 
 
 def ddnm(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -114,7 +113,7 @@ def ddnm(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPri
             "use diffpir or dpir, which weigh the noise"
         )
     solver = Ddnm(operator, _timesteps(spec, prior, 20), sigma_y, share(spec, "eta", 0.85), gain)
-    return framed(spec, solver, operator, sigma_y, STRENGTH)
+    return framed(spec, solver, operator, sigma_y)
 
 
 def latino(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -138,7 +137,7 @@ def video_latent(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: L
         lam=positive(spec, "lam", 1.0),
         eta=share(spec, "eta", 0.2),
         every=whole(spec, "every", 1),
-        classical_start=True,
+        classical_start=strength(spec) < 1.0,
     )
 
 
@@ -149,12 +148,11 @@ def pinv_gain(operator: ForwardOperator) -> float:
 
 
 def _timesteps(spec: Spec, prior: LatentPrior, steps: int) -> tuple[int, ...]:
-    strength = float(spec.get("strength", STRENGTH))
-    return leading_timesteps(whole(spec, "steps", steps), len(prior.alphas_cumprod), strength)
+    return leading_timesteps(whole(spec, "steps", steps), len(prior.alphas_cumprod), strength(spec))
 
 
-def _until(timesteps: tuple[int, ...]) -> int:
-    return max(1, round(DATA_SHARE * len(timesteps)))
+def _until(spec: Spec, timesteps: tuple[int, ...]) -> int:
+    return whole(spec, "until", max(1, round(DATA_SHARE * len(timesteps))), low=0)
 
 
 def _fit(spec: Spec, operator: ForwardOperator, sigma_y: float, iterations: int) -> NormalFit:

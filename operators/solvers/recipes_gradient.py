@@ -1,4 +1,8 @@
-"""From the ``solver`` mapping of a job to the solvers that take gradients through the operator."""
+"""From the ``solver`` mapping of a job to the solvers that take gradients through the operator.
+
+Defaults are the papers' where steps allow: from pure noise, without a last fit. Job files default to entering
+lower (``strength``) and to a last fit (``last_fit``); see `jobs.enhance_spec`.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +33,6 @@ from operators.solvers.warm_start import WarmStart
 # steps) a residual of 1.07 noise sigmas where omega 1 leaves 3.7.
 PSLD_REACH = 4.5
 PSLD_GLUE = 0.1
-# How deep samplers enter: the classical restoration is a better start than noise, and cheaper.
-STRENGTH = 0.4
 # How far a sampler's picture may be off before its last fit, on [-1, 1], as for DPIR.
 FINAL_SIGMA = 0.05
 
@@ -42,7 +44,7 @@ def psld(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPri
     omega = positive(spec, "omega", _step_length(spec, 50, operator))
     gamma = weight(spec, "gamma", PSLD_GLUE * omega)
     solver = Psld(operator, timesteps, omega, gamma, _rows(spec, operator))
-    return framed(spec, solver, operator, sigma_y, STRENGTH)
+    return framed(spec, solver, operator, sigma_y)
 
 
 def ldps(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -69,7 +71,7 @@ def _ldps(
         jacobian=jacobian,
         rows=_rows(spec, operator),
     )
-    return framed(spec, solver, operator, sigma_y, STRENGTH)
+    return framed(spec, solver, operator, sigma_y)
 
 
 def stsl(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -85,8 +87,8 @@ def stsl(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPri
         averages=averages,
         probe_size=positive(spec, "probe", 1.0),
         likelihood=_likelihood(spec, operator),
-        forward="random" if float(spec.get("strength", STRENGTH)) == 1.0 else "inversion",
-        classical_start=True,
+        forward=choice(spec, "forward", ("inversion", "noised", "random"), "inversion"),
+        classical_start=strength(spec) < 1.0,
         rows=_rows(spec, operator),
     )
     return fitted_last(spec, solver, operator, sigma_y)
@@ -106,7 +108,7 @@ def resample(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Laten
         latent_rate=2e-2,
         rows=_rows(spec, operator),
     )
-    return framed(spec, solver, operator, sigma_y, STRENGTH)
+    return framed(spec, solver, operator, sigma_y)
 
 
 def reddiff(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -117,7 +119,7 @@ def reddiff(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Latent
         rate=positive(spec, "rate", 0.02),
         prior_weight=weight(spec, "prior_weight", 0.25),
         rows=_rows(spec, operator),
-        classical_start=True,
+        classical_start=strength(spec) < 1.0,
     )
     return fitted_last(spec, solver, operator, sigma_y)
 
@@ -130,11 +132,12 @@ def blind_dps(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Late
     solver = BlindDps(
         timesteps,
         kernel,
-        scale=positive(spec, "scale", _step_length(spec, 50, operator)),
+        # Nothing fits the result to the measurement at last, for the kernel is not known: shorter steps.
+        scale=positive(spec, "scale", 0.3 * _step_length(spec, 50, operator)),
         kernel_rate=positive(spec, "kernel_rate", 1e-5),
         border=operator.padding,
     )
-    return warm(spec, solver, operator, STRENGTH)
+    return warm(spec, solver, operator)
 
 
 def flowchef(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -142,7 +145,7 @@ def flowchef(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Laten
     timesteps, inner = _timesteps(spec, 50, prior), whole(spec, "inner", 1)
     rate = positive(spec, "rate", _step_length(spec, 50, operator) / inner)
     solver = FlowChef(operator, timesteps, rate, inner, _likelihood(spec, operator), _rows(spec, operator))
-    return framed(spec, solver, operator, sigma_y, STRENGTH)
+    return framed(spec, solver, operator, sigma_y)
 
 
 def flowdps(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -150,33 +153,35 @@ def flowdps(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Latent
     timesteps = _timesteps(spec, 28, prior)
     rate = positive(spec, "rate", 15.0)
     solver = FlowDps(operator, timesteps, rate, whole(spec, "inner", 3), _rows(spec, operator))
-    return framed(spec, solver, operator, sigma_y, STRENGTH)
+    return framed(spec, solver, operator, sigma_y)
 
 
-def framed(
-    spec: Spec, solver: StepSolver, operator: ForwardOperator, sigma_y: float, strength: float
-) -> StepSolver:
+def framed(spec: Spec, solver: StepSolver, operator: ForwardOperator, sigma_y: float) -> StepSolver:
     """A sampler with its warm start and its last fit."""
-    return fitted_last(spec, warm(spec, solver, operator, strength), operator, sigma_y)
+    return fitted_last(spec, warm(spec, solver, operator), operator, sigma_y)
 
 
 def fitted_last(spec: Spec, solver: StepSolver, operator: ForwardOperator, sigma_y: float) -> StepSolver:
-    """``solver`` with a last prox where the operator has one and ``last_fit`` is not off."""
-    if not (spec.get("last_fit", True) and operator.has_prox and operator.has_pinv):
+    """``solver``, with a last prox where ``last_fit`` is on and the operator has one."""
+    if not (spec.get("last_fit", False) and operator.has_prox and operator.has_pinv):
         return solver
     return LastFit(solver, operator, (FINAL_SIGMA / max(sigma_y, MINIMAL_NOISE)) ** 2)
 
 
-def warm(spec: Spec, solver: StepSolver, operator: ForwardOperator, strength: float) -> StepSolver:
+def strength(spec: Spec) -> float:
+    """Which last share of the schedule is walked: 1, as published, unless a job enters lower."""
+    return float(spec.get("strength", 1.0))
+
+
+def warm(spec: Spec, solver: StepSolver, operator: ForwardOperator) -> StepSolver:
     """``solver``, begun at the noised classical restoration where ``strength`` is below 1."""
-    if float(spec.get("strength", strength)) == 1.0:
+    if strength(spec) == 1.0:
         return solver
     return WarmStart(solver, operator)
 
 
 def _timesteps(spec: Spec, steps: int, prior: LatentPrior) -> tuple[int, ...]:
-    strength = float(spec.get("strength", STRENGTH))
-    return leading_timesteps(whole(spec, "steps", steps), len(prior.alphas_cumprod), strength)
+    return leading_timesteps(whole(spec, "steps", steps), len(prior.alphas_cumprod), strength(spec))
 
 
 def _likelihood(spec: Spec, operator: ForwardOperator) -> Likelihood:

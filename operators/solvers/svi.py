@@ -20,17 +20,19 @@ class Svi:
     """The batch is a whole clip. Per step: z0 of every frame, conjugate gradients on the clip (``fit`` with
     ``joint`` where the operator couples frames), then renoise with a share ``eta`` of fresh noise.
 
-    The noise must be shared: first frame's start noise and draws go to all frames (algorithm 1). Conjugate
-    gradients run to the data: noise in the measurement is reproduced. As released, a next timestep of 0 gets
+    The noise must be shared: first frame's start noise and draws go to all frames (algorithm 1); ``shared``
+    off is the paper's ablation, every frame its own. Conjugate gradients run to the data: noise in the
+    measurement is reproduced. As released, a next timestep of 0 gets
     the clean latent itself. Results depend on the clip's extent by design.
     """
 
     fit: NormalFit
     timesteps: tuple[int, ...]
     eta: float = 0.15
+    shared: bool = True
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> State:
-        return State(z=noise[:1].expand_as(noise), y=self.fit.operator.restrict(y))
+        return State(z=self._common(noise), y=self.fit.operator.restrict(y))
 
     def step(self, i: int, state: State, prior: LatentPrior) -> State:
         prediction = prior.predict(state.z, self.timesteps[i])
@@ -39,8 +41,11 @@ class Svi:
         z0 = prior.encode(x)
         if self.timesteps[i + 1 : i + 2] == (0,):
             return replace(state, z=z0, x=x, z0=z0)
-        fresh = state.normal(i, "renoise")[:1].expand_as(z0)
+        fresh = self._common(state.normal(i, "renoise"))
         return replace(state, z=renoise(z0, prediction.eps, fresh, there, self.eta), x=x, z0=z0)
+
+    def _common(self, noise: Tensor) -> Tensor:
+        return noise[:1].expand_as(noise) if self.shared else noise
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
         """The last fitted clip."""

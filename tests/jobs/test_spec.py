@@ -311,6 +311,8 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
         ),
         ({"enhance": [restore(SR, name="dpir", steps=51)]}, "enhance.0.restore.solver.steps", "at most 50"),
         ({"enhance": [restore(SR, name="dpir", omega=1)]}, "enhance.0.restore.solver.omega", "unknown key"),
+        ({"enhance": [restore(SR, name="ldps", eta=1.5)]}, "enhance.0.restore.solver.eta", "1"),
+        ({"enhance": [restore(SR, name="psld", strength=0.0)]}, "enhance.0.restore.solver.strength", "0"),
         ({"enhance": [restore(SR, name="ddrm")]}, "enhance.0.restore.solver", "'dpir', 'psld'"),
         ({"enhance": [stylize(strength=0)]}, "enhance.0.stylize.strength", "more than 0"),
         ({"enhance": [stylize(strength=1.01)]}, "enhance.0.stylize.strength", "at most 1"),
@@ -542,3 +544,26 @@ def test_yaml_words_mean_what_they_look_like(tmp_path: Path) -> None:
     assert spec.source[0].endswith("/no")
     assert spec.consistency.noise.rho == 0.5
     assert spec.seed == 10
+
+
+def test_a_prompted_restoration_is_guided_by_one_of_two_rules() -> None:
+    item = restore(SR, name="treg")
+    item["restore"] |= {"prompt": "an old film", "guidance": 0.6, "rule": "cfgpp"}
+    (got,) = parse_spec({**BASE, "enhance": [item]}).to_settings().enhance
+    assert (got["restore"]["prompt"], got["restore"]["rule"]) == ("an old film", "cfgpp")
+    assert got["restore"]["solver"] == {"name": "treg", "strength": 0.3, "last_fit": True}
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"guidance": 5.0}, "needs a prompt"),
+        ({"prompt": "film", "rule": "cfgpp"}, "needs guidance"),
+        ({"prompt": "film", "rule": "cfgpp", "guidance": 5.0}, "above 1"),
+        ({"prompt": "film", "guidance": 0.6}, "rule: cfgpp"),
+    ],
+)
+def test_guidance_that_does_not_fit_its_rule_is_refused(extra: dict[str, Any], words: str) -> None:
+    item = restore(SR, name="treg")
+    item["restore"] |= extra
+    assert words in refusal(enhance=[item]).args[0]

@@ -52,7 +52,10 @@ class References(Protocol):
         asked for it."""
 
     def style_reading(self) -> Reading:
-        """The rows themselves and the style, aligned to it: what anchors read, jointly."""
+        """The rows themselves and the style, aligned to it."""
+
+    def joint_reading(self) -> Reading:
+        """The rows themselves, each other and the style: what anchors read."""
 
     def scene_reading(self) -> Reading:
         """The rows themselves, style and anchors: what knots read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from operators.attention.harvest import WHAT_READING_NEEDS, Keep
 from operators.attention.policies.base import References, Unit
@@ -28,7 +28,7 @@ class JointAnchors:
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """All rows and the style."""
-        return replace(references.style_reading(), joint=True)
+        return references.joint_reading()
 
 
 @dataclass(frozen=True)

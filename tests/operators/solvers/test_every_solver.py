@@ -23,17 +23,17 @@ from operators.solvers.registry import METHODS, build_solver, solvers_for
 from tests.support.tiny_models import save_tiny_sd
 
 SIDE = 64
-SHARPEN = {"kind": "super_resolution", "scale": 2, "noise": 0.02}
-STEADY = {"kind": "deblur", "kernel": "motion", "length": 5, "angle": 30.0, "noise": 0.01}
-FEW = {"steps": 20, "strength": 0.2}
+SHARPEN = {"kind": "super_resolution", "scale": 2, "noise": 0.1}
+STEADY = {"kind": "deblur", "kernel": "motion", "length": 7, "angle": 30.0, "noise": 0.05}
+FEW = {"steps": 20, "strength": 0.2, "last_fit": True}
 #: Few steps of every solver that runs on the embedded model, a diffusion.
 QUICK = {
     "dpir": {},
     "psld": FEW,
     "ldps": FEW,
     "dps_nojac": FEW,
-    "stsl": {"steps": 10, "strength": 0.2, "averages": 2},
-    "resample": {"steps": 10, "strength": 0.3, "every": 2},
+    "stsl": {"steps": 10, "strength": 0.2, "averages": 2, "last_fit": True},
+    "resample": {"steps": 10, "strength": 0.3, "every": 2, "last_fit": True},
     "reddiff": FEW,
     "treg": FEW,
     "dreamsampler": FEW,
@@ -214,7 +214,9 @@ def test_a_flow_prediction_recombines_with_flow_coefficients(flow: BoundPrior) -
     torch.testing.assert_close(0.75 * prediction.z0 + 0.25 * prediction.eps, z, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("latino", "consistency"), ("flowchef", "flow"), ("flowdps", "flow")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("latino", "consistency"), ("flowchef", "flow"), ("flowdps", "flow")]
+)
 def test_it_runs_on_the_kind_of_model_it_is_made_for(
     name: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
