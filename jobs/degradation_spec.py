@@ -6,7 +6,8 @@ angles are degrees counter-clockwise from the x axis.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +17,7 @@ from jobs.spec_base import Section, problem
 Noise = Annotated[float, Field(ge=0.0, lt=1.0)]
 Position = Annotated[int, Field(ge=0)]
 Length = Annotated[int, Field(ge=1)]
+LARGEST_SCALE = 16
 BlurWidth = Annotated[float, Field(gt=0.0, le=50.0)]
 Angle = Annotated[float, Field(ge=-360.0, le=360.0)]
 Padding = Literal["reflect", "circular"]
@@ -49,7 +51,7 @@ class SuperResolution(Section):
     """y = downscale(x, scale) + n: the output is ``scale`` times as wide and high as the source."""
 
     kind: Literal["super_resolution"]
-    scale: Annotated[int, Field(ge=2, le=16)]
+    scale: Annotated[int, Field(ge=2, le=LARGEST_SCALE)]
     kernel: Literal["area", "bicubic"] = "area"
     noise: Noise = 0.0
 
@@ -155,10 +157,64 @@ class BoxDeblur(Section):
     noise: Noise = 0.0
 
 
+class LensDeblur(Section):
+    """Gaussian blur of light rather than codes, of ``sigma`` pixels at the centre and ``sigma_edge`` in the
+    corners."""
+
+    kind: Literal["deblur"]
+    kernel: Literal["lens"]
+    sigma: BlurWidth
+    sigma_edge: BlurWidth
+    padding: Padding = "reflect"
+    noise: Noise = 0.0
+
+
 Deblur = Annotated[
-    GaussianDeblur | AnisotropicDeblur | MotionDeblur | DiskDeblur | BoxDeblur,
+    GaussianDeblur | AnisotropicDeblur | MotionDeblur | DiskDeblur | BoxDeblur | LensDeblur,
     Field(discriminator="kernel"),
 ]
+
+
+Part = Annotated[SuperResolution | Deblur, Field(discriminator="kind")]
+
+
+class Composition(Section):
+    """y = A_n ... A_1 x + n: blurs and enlargements in the order in which they happened.
+
+    ``scale`` is the product of those of the parts and need not be written. Noise is that of the whole.
+    """
+
+    kind: Literal["composition"]
+    parts: Annotated[tuple[Part, ...], Field(min_length=2, max_length=4, strict=False)]
+    scale: Annotated[int, Field(ge=1)] = 1
+    noise: Noise = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scale_of_the_parts(cls, value: Any) -> Any:
+        if (
+            not isinstance(value, dict)
+            or "scale" in value
+            or not isinstance(value.get("parts"), list | tuple)
+        ):
+            return value
+        scales = [part.get("scale", 1) for part in value["parts"] if isinstance(part, dict)]
+        whole = all(isinstance(scale, int) for scale in scales)
+        return {**value, "scale": math.prod(scales)} if whole else value
+
+    @model_validator(mode="after")
+    def _parts_make_a_linear_whole(self) -> Self:
+        for at, part in enumerate(self.parts):
+            if part.noise > 0.0:
+                raise problem("noise is added once, after all parts; move it up", f"parts.{at}.noise")
+            if isinstance(part, LensDeblur):
+                raise problem("lens blur cannot be a part; use gaussian or disk", f"parts.{at}.kernel")
+        product = math.prod(part.scale for part in self.parts if isinstance(part, SuperResolution))
+        if product > LARGEST_SCALE:
+            raise problem(f"the parts shrink by {product}; at most {LARGEST_SCALE} is possible", "parts")
+        if self.scale != product:
+            raise problem(f"the parts shrink by {product}; write that or leave scale out", "scale")
+        return self
 
 
 class Destriping(Section):
@@ -201,6 +257,7 @@ Degradation = (
     | SuperResolution
     | Inpainting
     | Deblur
+    | Composition
     | Destriping
     | Colorization
     | Jpeg

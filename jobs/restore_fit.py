@@ -1,6 +1,6 @@
 """Which solver goes with which degradation: said when a job file is read, without loading a model.
 
-The operators hold the truth; a test compares. Flags are those of `operators.degradations.base`, and ``kernel``
+The operators hold the truth; a test compares. Flags are those of `operators.degradations.base`; ``kernel``
 marks blurs that are given by their kernel.
 """
 
@@ -30,6 +30,8 @@ OTHER_MODELS = ("latino", "flowchef", "flowdps")
 
 _WORDS = {
     "linear": "a linear degradation",
+    "has_pinv": "a degradation with a pseudo-inverse",
+    "has_prox": "a degradation whose fit has a closed form",
     "complete": "a degradation all of whose pixels count",
     "kernel": "a blur given by its kernel (motion, disk or anisotropic)",
 }
@@ -40,6 +42,8 @@ _KERNELS = ("motion", "disk", "anisotropic")
 def lacking(kind: str, kernel: str | None) -> frozenset[str]:
     """The flags that do not hold of a ``degradation`` of this kind and, for blurs, kernel."""
     lacks = {"linear", "has_adjoint"} if kind in _NONLINEAR else set()
+    if kind == "deblur" and kernel == "lens":
+        lacks = {"linear", "has_adjoint", "has_pinv", "has_prox"}
     if kind == "salt_and_pepper":
         lacks.add("complete")
     if kind != "deblur" or kernel not in _KERNELS:

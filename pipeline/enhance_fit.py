@@ -51,6 +51,8 @@ def _require_mask(number: int, size: tuple[int, int], width: int, height: int) -
 def _misfit(degradation: Spec, width: int, height: int) -> str:
     """The field that does not fit and the fix, or nothing."""
     kind, side = degradation["kind"], min(width, height)
+    if kind == "composition":
+        return _misfit_of_part(degradation, width, height)
     if kind == "deblur":
         return _wide_kernel(degradation, side)
     if kind == "inpainting":
@@ -62,15 +64,29 @@ def _misfit(degradation: Spec, width: int, height: int) -> str:
     return ""
 
 
+def _misfit_of_part(degradation: Spec, width: int, height: int) -> str:
+    """Parts happened to the restored picture, which is larger, one after another."""
+    width, height = width * degradation["scale"], height * degradation["scale"]
+    for at, part in enumerate(degradation["parts"]):
+        refused = _misfit(part, width, height)
+        if refused:
+            return f"parts.{at}.{refused}"
+        scale = part.get("scale", 1)
+        width, height = width // scale, height // scale
+    return ""
+
+
 def _wide_kernel(degradation: Spec, side: int) -> str:
     kernel = str(degradation["kernel"])
     field = {"motion": "length", "disk": "radius", "box": "side"}.get(kernel, "sigma")
-    if degradation.get("sigma_across", 0.0) > degradation[field]:
-        field = "sigma_across"
+    for other in ("sigma_across", "sigma_edge"):
+        if degradation.get(other, 0.0) > degradation[field]:
+            field = other
     half = (side - 1) // 2
     at_most = {
         # A Gaussian ends at four sigma. Its tails may leave the frame, as long as it is mirrored only once.
         "gaussian": (side - 1) / 4.0,
+        "lens": (side - 1) / 4.0,
         "anisotropic": half / 4.0,
         "motion": 2.0 * half + 1.0,
         "disk": half + 0.5,

@@ -111,6 +111,12 @@ def compose(*parts: ForwardOperator) -> ForwardOperator:
         raise OperatorError("degradation: nothing to compose; give at least one operator")
     if len(parts) == 1:
         return parts[0]
+    for part in parts:
+        if not part.complete:
+            raise OperatorError(
+                f"degradation: {type(part).__name__} cannot be composed with others, for only its own prox "
+                "knows which values count; restore it in a stage of its own"
+            )
     separable = [part for part in parts if isinstance(part, SeparableOperator)]
     if len(separable) == len(parts):
         return SeparableComposition(*separable)

@@ -11,6 +11,7 @@ from operators.degradations.base import ForwardOperator
 from operators.degradations.blur import BoxBlur, GaussianBlur, KernelBlur
 from operators.degradations.clipping import Clipping
 from operators.degradations.colorization import LUMA_WEIGHTS, MEAN_WEIGHTS, Colorization
+from operators.degradations.composition import compose
 from operators.degradations.denoise import Denoise
 from operators.degradations.destriping import Destriping
 from operators.degradations.inpainting import Inpainting
@@ -47,7 +48,8 @@ def build_operator(spec: Spec, height: int, width: int, assets: Assets) -> Forwa
       box with ``side`` | lens with ``sigma``, ``sigma_edge``);
     * ``destriping`` (``orientation``, ``longest_period``); ``colorization`` (``weights`` luma | mean);
     * ``jpeg`` (``quality``, ``chroma`` 4:2:0 | 4:4:4); ``quantisation`` (``levels``); ``clipping``
-      (``gain``).
+      (``gain``);
+    * ``composition`` (``parts``, degradations in the order in which they happened).
 
     ``noise``: standard deviation on [0, 1] of what else there is. Raises OperatorError naming the field
     when the mapping or the mask cannot be used.
@@ -159,6 +161,14 @@ def _deblur(spec: Spec, height: int, width: int, assets: Assets) -> ForwardOpera
     return KernelBlur(height, width, taps, padding, noise)
 
 
+def _composition(spec: Spec, height: int, width: int, assets: Assets) -> ForwardOperator:
+    parts: list[ForwardOperator] = []
+    for part in _required(spec, "parts"):
+        parts.append(build_operator(part, height, width, assets))
+        height, width = parts[-1].measured_shape[1:]
+    return compose(*parts)
+
+
 def _destriping(spec: Spec, height: int, width: int, assets: Assets) -> ForwardOperator:
     orientation = spec.get("orientation", "horizontal")
     return Destriping(height, width, orientation, float(spec.get("longest_period", 32.0)))
@@ -192,6 +202,7 @@ def _required(spec: Spec, field: str) -> Any:
 _BUILDERS: dict[str, Callable[[Spec, int, int, Assets], ForwardOperator]] = {
     "clipping": _clipping,
     "colorization": _colorization,
+    "composition": _composition,
     "deblur": _deblur,
     "denoise": _denoise,
     "destriping": _destriping,

@@ -49,8 +49,11 @@ class SaltAndPepper(ForwardOperator):
 
     def classical(self, y: Tensor) -> Tensor:
         """Detected pixels replaced by the median of their neighbours that were not."""
-        hit = impulses(y, self._fraction)
-        return torch.where(hit, _median_of(y, ~hit), y)
+        restored = y.clone()
+        for row, hit in zip(restored, impulses(y, self._fraction)[:, 0], strict=True):
+            places = hit.nonzero(as_tuple=True)
+            row[:, *places] = _medians(row, ~hit, places)
+        return restored
 
 
 def impulses(y: Tensor, fraction: float) -> Tensor:
@@ -64,8 +67,12 @@ def impulses(y: Tensor, fraction: float) -> Tensor:
     by_chance = NEIGHBOURS * fraction / 2.0
     area = max(CORNER, by_chance + 3.0 * math.sqrt(by_chance * (1.0 - fraction / 2.0)))
     lonely = (salt & (_count(salt) < area)) | (pepper & (_count(pepper) < area))
-    around = _median_of(y, ~(salt | pepper))
-    return lonely & ((y - around).abs().amax(1, keepdim=True) > DEPARTURE)
+    hit = torch.zeros_like(lonely)
+    for row, usable, suspect, found in zip(y, ~(salt | pepper), lonely, hit, strict=True):
+        places = suspect[0].nonzero(as_tuple=True)
+        departure = row[:, *places] - _medians(row, usable[0], places)
+        found[0, *places] = departure.abs().amax(0) > DEPARTURE
+    return hit
 
 
 def _count(marked: Tensor) -> Tensor:
@@ -75,14 +82,17 @@ def _count(marked: Tensor) -> Tensor:
     return F.conv2d(marked.float(), window, padding=RADIUS) - marked.float()
 
 
-def _median_of(y: Tensor, usable: Tensor) -> Tensor:
-    """Per channel median over the square of RADIUS around each pixel, ``usable`` pixels only.
+def _medians(row: Tensor, usable: Tensor, places: tuple[Tensor, ...]) -> Tensor:
+    """Per channel lower median over the squares of RADIUS around M ``places`` of [3, H, W], [3, M].
 
-    Where none is usable, the pixel itself.
+    Of ``usable`` pixels only, bool [H, W]; where there is none, the pixel itself.
     """
-    side = 2 * RADIUS + 1
-    marked = torch.where(usable, y, torch.nan)
-    padded = F.pad(marked, (RADIUS,) * 4, mode="replicate")
-    windows = padded.unfold(2, side, 1).unfold(3, side, 1).flatten(4)
-    median = windows.nanmedian(-1).values
-    return torch.where(median.isnan(), y, median)
+    offsets = torch.arange(2 * RADIUS + 1, device=row.device)
+    rows = places[0][:, None, None] + offsets[:, None]
+    columns = places[1][:, None, None] + offsets
+    # Beyond the border and where nothing is usable there is infinity, which sorts last.
+    known = F.pad(torch.where(usable, row, torch.inf), (RADIUS,) * 4, value=torch.inf)
+    ordered = known[:, rows, columns].flatten(2).sort(-1).values
+    count = ordered.isfinite().sum(-1, keepdim=True)
+    median = ordered.gather(-1, (count - 1).clamp_min(0) // 2)[..., 0]
+    return torch.where(count[..., 0] > 0, median, row[:, *places])

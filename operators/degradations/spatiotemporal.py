@@ -30,6 +30,7 @@ class SpatioTemporal(ForwardOperator):
         self.frames = temporal.frames
         self.halo = temporal.halo
         self.noise_model = spatial.noise_model
+        self.complete = spatial.complete
         self.has_pinv = spatial.has_pinv
         self.has_prox = spatial.has_prox and spatial.quadratic
 

@@ -43,7 +43,8 @@ def estimate_noise(frames: np.ndarray, keep: np.ndarray | None = None) -> NoiseE
 
     Per frame and channel: mean squares of Immerkaer's residual in blocks, of which the ``FLATTEST``
     quantile counts, divided by what that quantile is for white noise of unit variance; channels are
-    averaged as variances. Noise that a codec has smoothed is underrated, since it is not white any more.
+    averaged as variances. Noise that a codec has smoothed is not white any more and is underrated: 5 and 12
+    codes come out as 2.0 and 6.3 after x264 at crf 18.
     ``keep``: bool [H, W], where to look. Raises OperatorError for another shape or type.
 
     Measured on 24 photographs (Kodak and CID22), whose own level comes out as 1.3 codes of 8 bits with a

@@ -22,6 +22,10 @@ from pipeline.errors import SpecError
 
 BASE = {"name": "batch-7", "source": "in/*.mp4", "output": "out"}
 SR = {"kind": "super_resolution", "scale": 4, "noise": 0.02}
+HALF = {"kind": "super_resolution", "scale": 2}
+EIGHTH = {"kind": "super_resolution", "scale": 8}
+SOFT = {"kind": "deblur", "kernel": "disk", "radius": 1.5}
+LENS = {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2}
 
 
 def restore(degradation: Any, **solver: Any) -> dict[str, Any]:
@@ -95,7 +99,23 @@ DEGRADATIONS: list[dict[str, Any]] = [
     {"kind": "deblur", "kernel": "anisotropic", "sigma": 2, "sigma_across": 0.5, "angle": 10},
     {"kind": "deblur", "kernel": "disk", "radius": 2.5},
     {"kind": "deblur", "kernel": "box", "side": 4},
+    {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2},
     {"kind": "super_resolution", "scale": 7},
+    {
+        "kind": "composition",
+        "parts": [
+            {"kind": "deblur", "kernel": "gaussian", "sigma": 1.2},
+            {"kind": "super_resolution", "scale": 2, "kernel": "bicubic"},
+        ],
+        "noise": 0.02,
+    },
+    {
+        "kind": "composition",
+        "parts": [
+            {"kind": "super_resolution", "scale": 3},
+            {"kind": "deblur", "kernel": "motion", "length": 3, "angle": 20},
+        ],
+    },
     {"kind": "inpainting", "random": {"share": 0.5, "seed": 3}},
     {"kind": "inpainting", "stripes": {"period": 8, "width": 2, "orientation": "vertical"}},
     {"kind": "shot_noise", "peak": 100},
@@ -113,7 +133,7 @@ def test_every_degradation_with_a_solver_survives_being_written_and_read(
     degradation: Any, solver: Any
 ) -> None:
     if misfit(solver["name"], degradation["kind"], degradation.get("kernel")):
-        solver = {"name": "diffpir"}
+        solver = {"name": "ldps" if degradation["kind"] == "deblur" else "diffpir"}
     spec = parse_spec({**BASE, "enhance": [restore(degradation, **solver)]})
     again = parse_spec(json.loads(spec.model_dump_json(exclude_none=True)))
     assert again == spec
@@ -122,7 +142,9 @@ def test_every_degradation_with_a_solver_survives_being_written_and_read(
 
 @pytest.mark.parametrize("degradation", DEGRADATIONS)
 def test_every_degradation_of_a_job_file_is_one_that_the_operators_know(degradation: Any) -> None:
-    settings = parse_spec({**BASE, "enhance": [restore(degradation, name="diffpir")]}).to_settings()
+    settings = parse_spec(
+        {**BASE, "enhance": [restore(degradation, name="ldps" if "sigma_edge" in degradation else "diffpir")]}
+    ).to_settings()
     written = settings.enhance[0]["restore"]["degradation"]
     side = 16 * written.get("scale", 1)
     operator = build_operator(written, 3 * side, 2 * side, {"mask": np.ones((3 * side, 2 * side), np.uint8)})
@@ -148,6 +170,11 @@ def test_what_a_solver_needs_is_what_its_method_says() -> None:
     [
         ({"kind": "jpeg", "quality": 20}, {}, "dpir needs a linear degradation, and jpeg is none"),
         ({"kind": "clipping"}, {"name": "treg"}, "use one of psld, ldps"),
+        (
+            {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2},
+            {"name": "diffpir"},
+            "closed form, and deblur with kernel lens is none; use one of ldps, dps_nojac, stsl",
+        ),
         (
             {"kind": "salt_and_pepper", "fraction": 0.1},
             {"name": "psld"},
@@ -263,8 +290,20 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
                 ),
                 ({"kind": "deblur", "kernel": "box", "side": 1}, ".side", "at least 2"),
                 ({"kind": "deblur", "kernel": "disc", "radius": 1}, "", "did you mean 'disk'"),
+                ({"kind": "deblur", "kernel": "lens", "sigma": 1}, ".sigma_edge", "is required"),
                 ({"kind": "destriping", "orientation": "up"}, ".orientation", "'vertical'"),
                 ({"kind": "colorization", "weights": "green"}, ".weights", "'mean'"),
+                ({"kind": "composition", "parts": [SR]}, ".parts", "at least 2"),
+                ({"kind": "composition", "parts": [SR, SR]}, ".parts.0.noise", "added once"),
+                ({"kind": "composition", "parts": [SOFT, HALF], "scale": 4}, ".scale", "shrink by 2"),
+                ({"kind": "composition", "parts": [LENS, HALF]}, ".parts.0.kernel", "cannot be a part"),
+                ({"kind": "composition", "parts": [HALF, {"kind": "jpeg"}]}, ".parts.1", "'deblur'"),
+                ({"kind": "composition", "parts": [HALF] * 5}, ".parts", "at most 4"),
+                (
+                    {"kind": "composition", "parts": [EIGHTH, HALF, HALF]},
+                    ".parts",
+                    "shrink by 32; at most 16",
+                ),
                 ({"kind": "jpeg", "quality": 0}, ".quality", "at least 1"),
                 ({"kind": "jpeg", "quality": 50, "noise": 0.1}, ".noise", "unknown key"),
                 ({"kind": "clipping", "gain": 17}, ".gain", "at most 16"),

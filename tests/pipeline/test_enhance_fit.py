@@ -22,7 +22,9 @@ from tests.pipeline.video.media import Clip, make_clip
 
 def stage(**degradation: Any) -> dict[str, Any]:
     """An ``enhance`` item as the pipeline gets it, with every default written out."""
-    item = {"restore": {"degradation": degradation}}
+    item: dict[str, Any] = {"restore": {"degradation": degradation}}
+    if degradation.get("kernel") == "lens":
+        item["restore"]["solver"] = {"name": "ldps"}
     spec = parse_spec({"name": "fit", "source": "in", "output": "out", "enhance": [item]})
     return dict(spec.to_settings().enhance[0])
 
@@ -34,6 +36,7 @@ KERNELS = st.one_of(
     st.builds(
         lambda n, a: {"kernel": "motion", "length": n, "angle": a}, st.floats(1.5, 50.0), st.floats(0, 180)
     ),
+    st.builds(lambda s, e: {"kernel": "lens", "sigma": s, "sigma_edge": e}, WIDTHS, WIDTHS),
     st.builds(lambda r: {"kernel": "disk", "radius": r}, st.floats(0.3, 25.0)),
     st.builds(lambda n: {"kernel": "box", "side": n}, st.integers(2, 50)),
 )
@@ -71,6 +74,7 @@ def test_the_plan_refuses_what_the_operators_refuse(degradation: Any, height: in
     [
         {"kernel": "gaussian", "sigma": 50.0},
         {"kernel": "anisotropic", "sigma": 1.0, "sigma_across": 50.0},
+        {"kernel": "lens", "sigma": 1.0, "sigma_edge": 50.0},
         {"kernel": "motion", "length": 300.0},
         {"kernel": "disk", "radius": 50.0},
         {"kernel": "box", "side": 300},
@@ -93,6 +97,18 @@ def test_a_stage_after_an_enlargement_sees_the_larger_frames() -> None:
     with pytest.raises(SourceError, match=r"enhance\.0\.restore\.degradation\.radius.*32x32"):
         require_fit((wide,), 32, 32, {})
     require_fit((stage(kind="super_resolution", scale=2), wide), 32, 32, {})
+
+
+def test_the_parts_of_a_composition_see_the_sizes_at_which_they_happened() -> None:
+    disk = {"kind": "deblur", "kernel": "disk", "radius": 20.0}
+    half = {"kind": "super_resolution", "scale": 2}
+    before, after = (stage(kind="composition", parts=parts) for parts in ([disk, half], [half, disk]))
+    require_fit((before,), 32, 32, {})
+    build_operator(before["restore"]["degradation"], 64, 64, {})
+    with pytest.raises(SourceError, match=r"degradation\.parts\.1\.radius.*at most 15\.5"):
+        require_fit((after,), 32, 32, {})
+    with pytest.raises(OperatorError):
+        build_operator(after["restore"]["degradation"], 64, 64, {})
 
 
 def test_a_mask_of_another_size_is_refused_with_both_sizes() -> None:

@@ -268,6 +268,17 @@ def test_every_kind_of_blur_keeps_its_name_and_width() -> None:
         assert float((spread.sum(0) * offsets.square()).sum()) == pytest.approx(variance, rel=0.1), kernel
 
 
+def test_a_composition_applies_its_parts_in_the_order_in_which_they_happened() -> None:
+    blur = {"kind": "deblur", "kernel": "disk", "radius": 1.5}
+    half = {"kind": "super_resolution", "scale": 2, "kernel": "bicubic"}
+    whole = build_operator({"kind": "composition", "parts": [blur, half], "noise": 0.1}, 12, 16, {})
+    first, second = build_operator(blur, 12, 16, {}), build_operator(half, 12, 16, {})
+    x = normal(0, 1, 3, 12, 16)
+    torch.testing.assert_close(whole.apply(x), second.apply(first.apply(x)))
+    assert whole.scale == 2
+    assert whole.noise_model.sigma == pytest.approx(0.2)
+
+
 def test_a_mask_of_another_size_is_refused() -> None:
     with pytest.raises(OperatorError, match="same size"):
         build_operator({"kind": "inpainting"}, 16, 16, {"mask": np.ones((8, 8), np.uint8)})

@@ -158,6 +158,7 @@ def test_parts_that_cannot_be_combined_over_time_are_refused_or_say_what_they_la
         SpatioTemporal(Interlace(16, 16), temporal)
     operator = SpatioTemporal(SaltAndPepper(16, 16, 0.1), temporal)
     assert not operator.has_prox
+    assert not operator.complete
     with pytest.raises(OperatorError, match="no closed-form prox"):
         operator.prox(normal(0, 4, 3, 16, 16), normal(0, 2, 3, 16, 16), 1.0)
 
@@ -190,6 +191,8 @@ def test_parts_of_sizes_that_do_not_follow_each_other_are_refused() -> None:
         compose(AreaDownsampling(8, 8, 2), GaussianBlur(8, 8, 0.5, "reflect", 0.0))
     with pytest.raises(OperatorError, match="nothing to compose"):
         compose()
+    with pytest.raises(OperatorError, match="SaltAndPepper cannot be composed"):
+        compose(GaussianBlur(8, 8, 0.5, "reflect", 0.0), SaltAndPepper(8, 8, 0.1))
 
 
 def test_interlacing_keeps_a_field_of_each_moment_and_bob_restores_slopes() -> None:
