@@ -51,12 +51,10 @@ class Stage:
 @dataclass(frozen=True)
 class Trajectories:
     """What the network saw of finished references: ``anchors`` [A, S, C, h, w] of the scene together,
-    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``.
-    ``anchor_ordinals`` are the places of the anchors, which are knots too."""
+    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``."""
 
     anchors: Tensor | None = None
     knots: Mapping[int, Tensor] = field(default_factory=dict)
-    anchor_ordinals: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,13 @@ class StepReferences:
     def __init__(self, stage: Stage, step: int, trajectories: Trajectories, keep: Keep) -> None:
         self.step, self.timestep = step, stage.solver.timesteps[step]
         self.left: dict[int, Harvest] = {}
-        self.keep = keep
+        # Statistics that nothing is aligned to would be computed for nothing.
+        aligned = stage.style is not None and stage.style.align
+        self.keep = replace(
+            keep,
+            moments=keep.moments and aligned,
+            norms=keep.norms and aligned and stage.style.norms,
+        )
         self._stage, self._trajectories = stage, trajectories
         self._knots: dict[int, Harvest] = {}
 
@@ -131,38 +135,29 @@ class StepReferences:
         self._replay(self._stage.style.reference.trajectory[self.step][None], ALONE, record)
         return record.harvest
 
-    @property
-    def anchors(self) -> Harvest | None:
-        """What all anchors left together; None where the scene has none yet."""
-        return self._anchors[0]
-
     @functools.cached_property
-    def _anchors(self) -> tuple[Harvest | None, Harvest]:
-        """The scene's bank, cut and merged, and from the same pass the anchors as the knots they are."""
+    def anchors(self) -> Harvest | None:
+        """What all anchors left together, cut and merged; None where the scene has none yet."""
         if self._trajectories.anchors is None:
-            return None, Harvest()
+            return None
         budgets = self._stage.budgets
-        scene = Record(Harvest(), self.keep, replace(self._choice, budget=budgets.anchor), budgets.merge)
-        rows = Record(Harvest(), replace(self.keep, moments=False, norms=False), self._choice)
-        self._replay(self._trajectories.anchors[:, self.step], self.joint_reading(), scene, rows)
-        return scene.harvest, rows.harvest
+        record = replace(
+            self.record(), choice=replace(self._choice, budget=budgets.anchor), merge=budgets.merge
+        )
+        self._replay(self._trajectories.anchors[:, self.step], self.joint_reading(), record)
+        return record.harvest
 
     def knot(self, ordinal: int) -> Harvest:
-        """What one knot left; an anchor does so in the anchors' pass. Raises OperatorError when its
-        trajectory was not given."""
+        """What one knot left, an anchor among them or not: all knots are replayed alike, so that equal
+        pictures leave equal banks. Raises OperatorError when its trajectory was not given."""
         if ordinal not in self._knots:
-            self._knots[ordinal] = self._left_by_knot(ordinal)
+            if ordinal not in self._trajectories.knots:
+                raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
+            record = self.record()
+            z = self._trajectories.knots[ordinal][self.step][None]
+            self._replay(z, self.scene_reading(), record)
+            self._knots[ordinal] = record.harvest
         return self._knots[ordinal]
-
-    def _left_by_knot(self, ordinal: int) -> Harvest:
-        known = self._trajectories
-        if ordinal in known.anchor_ordinals:
-            return self._anchors[1].row(known.anchor_ordinals.index(ordinal))
-        if ordinal not in known.knots:
-            raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
-        record = self.record()
-        self._replay(known.knots[ordinal][self.step][None], self.scene_reading(), record)
-        return record.harvest
 
     def record(self) -> Record:
         """Where one call leaves what others read."""

@@ -116,8 +116,9 @@ class Enhancer:
         """
         scene = load(anchors) if anchors is not None else None
         known = {ordinal: load(blob) for ordinal, blob in knots.items()}
-        done = {} if scene is None else dict(zip(_ordinals(scene), scene["pictures"], strict=True))
-        done |= {ordinal: blob["pictures"][0] for ordinal, blob in known.items()}
+        at_anchors = {} if scene is None else _split_anchors(scene)
+        known |= {ordinal: blob for ordinal, blob in at_anchors.items() if ordinal in grid}
+        done = {ordinal: blob["pictures"][0] for ordinal, blob in {**at_anchors, **known}.items()}
         open_frames = [ordinal for ordinal in task.ordinals if ordinal not in done]
         batches = _batches(open_frames, grid, self.config.consistency.frames_per_batch)
         offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
@@ -184,10 +185,10 @@ class Enhancer:
     def _trajectories(
         self, number: int, scene: Arrays | None, knots: Mapping[int, Arrays]
     ) -> Trajectories:
-        between = {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in knots.items()}
-        if scene is None:
-            return Trajectories(None, between)
-        return Trajectories(self._tensor(scene[f"{number}/z"]), between, _ordinals(scene))
+        return Trajectories(
+            None if scene is None else self._tensor(scene[f"{number}/z"]),
+            {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in knots.items()},
+        )
 
     def _run(
         self,
@@ -321,8 +322,13 @@ def _batches(open_frames: Sequence[int], grid: Sequence[int], size: int) -> list
     return batches
 
 
-def _ordinals(scene: Arrays) -> tuple[int, ...]:
-    return tuple(int(ordinal) for ordinal in scene["ordinals"])
+def _split_anchors(scene: Arrays) -> dict[int, Arrays]:
+    """Each anchor as a reference of its own, as knots are stored."""
+    per_anchor = [name for name in scene if name == "pictures" or name.endswith("/z")]
+    return {
+        int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
+        for at, ordinal in enumerate(scene["ordinals"])
+    }
 
 
 def _statistics_arrays(number: int, statistics: LatentStatistics) -> Arrays:

@@ -2,7 +2,8 @@
 
 FLOPs are counted on the real architectures with the job's own sharing code (`jobs.bench.cost_networks`);
 seconds are measured with the embedded model, the default solver and the bundled clip, in turns with the same
-job without sharing.
+job without sharing. One thread does all of it, so its processor time is what a machine without other work
+would take, and the target is set for that; time on the wall is shown beside it.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ def run(quick: bool) -> BenchResult:
         Target(
             "SD1.5 512 without style: FLOPs of independent frames over the default",
             round(1 / rows[0]["ratio"], 4),
-            1 / ALLOWED_FLOPS,
+            round(1 / ALLOWED_FLOPS, 4),
         ),
         Target(
-            "embedded model on CPU: seconds of independent frames over the default",
-            round(1 / seconds["ratio"], 4),
+            "embedded model on CPU: processor time of independent frames over the default",
+            round(1 / seconds["ratio of CPU time"], 4),
             round(1 / ALLOWED_SECONDS, 4),
         ),
     )
@@ -114,7 +115,7 @@ def _seconds(frames: int, anchor_bytes: int, result: Race) -> dict[str, Any]:
         "frames": frames,
         "s/frame alone": round(result.plain_seconds / frames, 4),
         "s/frame default": round(result.ours_seconds / frames, 4),
-        "ratio": round(result.ratio, 4),
+        "ratio on the wall": round(result.ratio, 4),
         "ratio of CPU time": round(result.cpu_ratio, 4),
         "kB of anchors": round(anchor_bytes / 1e3, 1),
     }

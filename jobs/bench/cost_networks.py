@@ -100,9 +100,7 @@ class Counted:
         between = tuple(o for o in plan.knots if o not in plan.anchors)
         frames = [o for o in range(plan.first, plan.last) if o not in plan.knots]
         few = [knot + 1 for knot in plan.knots if knot + 1 in frames]
-        scene = Trajectories(
-            self.latents(len(plan.anchors), 1), {o: self.latents(1) for o in between}, plan.anchors
-        )
+        scene = Trajectories(self.latents(len(plan.anchors), 1), {o: self.latents(1) for o in plan.knots})
 
         def of_frames(ordinals: Sequence[int]) -> int:
             return self.flops([(o,) for o in ordinals], Knots(plan.knots), scene, style=style)

@@ -3,7 +3,8 @@
 A mask keeps fused attention kernels from being used. Instead the bias rides in extra head channels:
 ``q' = [q, sqrt(d) c]``, ``k' = [k, e]`` and the scale stays ``1/sqrt(d)``, so that every logit gains
 ``<c, e>`` exactly. Static biases use one channel (``c = 1``, ``e = bias``); a weight that differs between
-query rows uses one channel per reference (``c = log weight of the row``, ``e = 1`` on its keys).
+query rows uses one channel per reference (``c = log weight of the row``, ``e = 1`` on its keys). A batch of
+one row needs one channel only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 #: exp(-30) vanishes in float32 attention, and 30 is safe in fp16 products.
 FLOOR = -30.0
-#: Fused kernels want head sizes that are multiples of eight.
+#: Accelerators' fused kernels want head sizes that are multiples of eight; those of CPUs take any.
 ALIGNMENT = 8
 
 
@@ -34,9 +35,13 @@ def biased_attention(
     ``key_channels`` [N, R] give the bias ``query_channels @ key_channels.T`` [B, N], the same for every
     token and head of a row.
     """
+    if query_channels.shape[0] == 1:
+        # One row: what differs between rows is the same for all, and fits into one channel.
+        key_channels = (key_channels * query_channels).sum(1, keepdim=True)
+        query_channels = torch.ones_like(query_channels[:, :1])
     d = q.shape[-1]
     extra = query_channels.shape[1]
-    pad = -(d + extra) % ALIGNMENT
+    pad = -(d + extra) % ALIGNMENT if q.is_cuda else 0
     q_tail = (query_channels * math.sqrt(d)).to(q.dtype)[:, None, None, :]
     k_tail = key_channels.to(k.dtype)[None, None, :, :]
     q = torch.cat([q, q_tail.expand(*q.shape[:3], extra)], -1)

@@ -50,11 +50,6 @@ class LayerHarvest:
     inputs: Tensor | None = None
     outputs: Tensor | None = None
 
-    def row(self, index: int) -> LayerHarvest:
-        """One of the R frames, without pooled statistics."""
-        kept = (self.k, self.v, self.log_count, None, None, self.inputs, self.outputs)
-        return LayerHarvest(*(x if x is None else x[index : index + 1] for x in kept))
-
 
 @dataclass(frozen=True)
 class Harvest:
@@ -62,7 +57,3 @@ class Harvest:
 
     layers: dict[LayerKey, LayerHarvest] = field(default_factory=dict)
     norms: dict[LayerKey, GroupSums] = field(default_factory=dict)
-
-    def row(self, index: int) -> Harvest:
-        """What one of the replayed frames left in the attention layers."""
-        return Harvest({key: layer.row(index) for key, layer in self.layers.items()})

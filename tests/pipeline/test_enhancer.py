@@ -97,6 +97,16 @@ def test_knots_keep_the_picture_they_were_given_as_references(styled: Enhancer) 
     assert np.array_equal(whole[[0, 8]], load(anchors)["pictures"])
 
 
+def test_a_group_of_knots_leaves_the_bytes_of_each_alone(styled: Enhancer) -> None:
+    frames = clip(9)
+    anchors = styled.anchors(task(0, 8), frames[[0, 8]])
+    group = styled.knots(task(4, 2, 6), frames[[4, 2, 6]], anchors)
+    assert list(group) == [4, 2, 6]
+    for ordinal in group:
+        assert styled.knots(task(ordinal), frames[[ordinal]], anchors) == {ordinal: group[ordinal]}
+    assert len(set(group.values())) == 3
+
+
 def test_global_random_state_and_earlier_work_leave_no_trace(styled: Enhancer) -> None:
     frames = clip(9)
     first = chunk(styled, frames, range(4), (0, 4))

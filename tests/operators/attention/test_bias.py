@@ -24,6 +24,17 @@ def test_channels_equal_an_additive_mask_for_head_sizes_of_stock_models() -> Non
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_one_row_takes_one_channel_and_is_the_same_attention() -> None:
+    q, k, v = random(1, 2, 17, 40), random(1, 2, 29, 40), random(1, 2, 29, 40) + 1
+    query_channels = torch.tensor([[1.0, -0.3, -2.0]])
+    key_channels = torch.zeros(29, 3)
+    key_channels[9:14, 0], key_channels[14:20, 1], key_channels[20:, 2] = 0.69, 1.0, 1.0
+    mask = (query_channels @ key_channels.T)[:, None, None, :]
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    found = biased_attention(q, k, v, query_channels, key_channels)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_a_reference_of_weight_zero_leaves_no_trace() -> None:
     q, k, v = random(1, 2, 6, 8), random(1, 2, 12, 8), random(1, 2, 12, 8)
     channels = torch.tensor([[1.0, log_weight(torch.tensor(0.0)).item()]])

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from operators.attention.install import install, shared_layers
-from operators.attention.reading import Alignment, Reader
+from operators.attention.reading import Alignment, Reader, Reading
 from tests.support.shared import shared_dir
 from tests.support.tiny_models import tiny_sd_unet, tiny_sdxl_unet
 
@@ -172,3 +172,26 @@ def test_style_aligned_reproduces_the_published_implementation() -> None:
                 with session.reading([Reader(style)], alignment=Alignment(style, None, norms=True)):
                     found = row(number, half)
                 assert (found[0] - out[half * 3 + number]).abs().max() < 2e-5
+
+
+@torch.no_grad()
+def test_reading_another_frame_in_place_of_oneself_reproduces_text2video_zero() -> None:
+    """Golden vectors of diffusers' CrossFrameAttnProcessor2_0 on SD1.5's layout: keys and values of frame 0
+    of each guidance half for all frames."""
+    golden = shared_dir() / "golden"
+    unet = tiny_sd_unet().eval()
+    unet.load_state_dict(load_file(golden / "tiny_sd15_state.safetensors"))
+    with safe_open(golden / "t2v_zero.safetensors", "pt") as file:
+        x, tokens, out = (file.get_tensor(name) for name in ("x", "ctx", "out"))
+        t = json.loads(file.metadata()["t"])
+
+    with install(unet) as session:
+        for half in (0, 1):
+
+            def row(number: int, half: int = half) -> torch.Tensor:
+                return unet(x[number : number + 1], t, encoder_hidden_states=tokens[half : half + 1]).sample
+
+            first = session.harvest(lambda: row(0))
+            for number in range(4):
+                with session.under(Reading((Reader(first),), own=False)):
+                    assert (row(number)[0] - out[half * 4 + number]).abs().max() < 1e-5
