@@ -1,8 +1,4 @@
-"""What a job may do to frames: restorations and stylizations, as validated frozen values.
-
-Noise figures are standard deviations on the [0, 1] pixel range; lengths are pixels of the source frame;
-angles are degrees counter-clockwise from the x axis.
-"""
+"""What a job may do to frames: restorations and stylizations, as validated frozen values."""
 
 from __future__ import annotations
 
@@ -11,72 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from jobs.degradation_spec import Degradation
 from jobs.places import Place
+from jobs.restore_fit import misfit
 from jobs.spec_base import Section, problem
-
-Noise = Annotated[float, Field(ge=0.0, lt=1.0)]
-Position = Annotated[int, Field(ge=0)]
-Length = Annotated[int, Field(ge=1)]
-Box = Annotated[tuple[Position, Position, Length, Length], Field(strict=False)]
-
-
-class Denoise(Section):
-    """y = x + n."""
-
-    kind: Literal["denoise"]
-    noise: Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-class SuperResolution(Section):
-    """y = downscale(x, scale) + n: the output is ``scale`` times as wide and high as the source."""
-
-    kind: Literal["super_resolution"]
-    scale: Literal[2, 3, 4, 8]
-    kernel: Literal["area", "bicubic"] = "area"
-    noise: Noise = 0.0
-
-
-class Inpainting(Section):
-    """y = m x + n. The hole is a mask picture (white = to be filled) or boxes [x, y, width, height]."""
-
-    kind: Literal["inpainting"]
-    mask: Place | None = None
-    boxes: Annotated[tuple[Box, ...], Field(min_length=1, strict=False)] | None = None
-    noise: Noise = 0.0
-
-    @model_validator(mode="after")
-    def _one_kind_of_hole(self) -> Self:
-        if (self.mask is None) == (self.boxes is None):
-            found = "neither" if self.mask is None else "both"
-            raise problem(
-                f"found {found} of mask and boxes; give exactly one: "
-                "'mask: holes.png' or 'boxes: [[x, y, w, h]]'"
-            )
-        return self
-
-
-class GaussianDeblur(Section):
-    """y = k * x + n, k an isotropic Gaussian of ``sigma`` pixels."""
-
-    kind: Literal["deblur"]
-    kernel: Literal["gaussian"]
-    sigma: Annotated[float, Field(gt=0.0, le=50.0)]
-    padding: Literal["reflect", "circular"] = "reflect"
-    noise: Noise = 0.0
-
-
-class MotionDeblur(Section):
-    """y = k * x + n, k a straight line of ``length`` pixels at ``angle`` degrees."""
-
-    kind: Literal["deblur"]
-    kernel: Literal["motion"]
-    length: Annotated[float, Field(gt=1.0, le=401.0)]
-    angle: Annotated[float, Field(ge=-360.0, le=360.0)] = 0.0
-    padding: Literal["reflect", "circular"] = "reflect"
-    noise: Noise = 0.0
-
-
-Deblur = Annotated[GaussianDeblur | MotionDeblur, Field(discriminator="kernel")]
 
 
 class Dpir(Section):
@@ -86,20 +20,194 @@ class Dpir(Section):
     steps: Annotated[int, Field(ge=1, le=50)] | None = None
 
 
-class Psld(Section):
+Steps = Annotated[int, Field(ge=1, le=999)]
+Strength = Annotated[float, Field(gt=0.0, le=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+StepLength = Annotated[float, Field(gt=0.0, le=1000.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
+Likelihood = Literal["gaussian", "poisson", "poisson_released"]
+
+
+class _Sampler(Section):
+    """What all samplers take.
+
+    ``steps`` is the length of the full schedule, of which a job walks the last ``strength``: 1 starts from
+    pure noise as published, less from the noised classical restoration, a better start and a cheaper one.
+    """
+
+    steps: Steps | None = None
+    strength: Strength = 0.4
+
+
+class _GradientSampler(_Sampler):
+    """Samplers that differentiate: ``rows`` frames at once (memory), all when not given. ``last_fit`` moves
+    the finished picture to the measurement once more."""
+
+    rows: Annotated[int, Field(ge=1, le=1024)] | None = None
+    last_fit: bool = True
+
+
+class Psld(_GradientSampler):
     """Posterior sampling with latent diffusion (Rout et al. 2023): weights of the two gradient terms."""
 
     name: Literal["psld"]
-    steps: Annotated[int, Field(ge=1, le=999)] = 50
-    omega: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+    omega: StepLength | None = None
     gamma: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
 
 
-class Restore(Section):
-    """Undo a known degradation."""
+class Ldps(_GradientSampler):
+    """Diffusion posterior sampling through the decoder (Chung et al. 2023); ``dps_nojac`` leaves out the
+    network's Jacobian. ``scale`` is the step length, ``eta`` the stochasticity of DDIM."""
 
-    degradation: Annotated[Denoise | SuperResolution | Inpainting | Deblur, Field(discriminator="kind")]
-    solver: Annotated[Dpir | Psld, Field(discriminator="name")] = Dpir()
+    name: Literal["ldps", "dps_nojac"]
+    scale: StepLength | None = None
+    eta: Share | None = None
+    likelihood: Likelihood | None = None
+
+
+class Stsl(_GradientSampler):
+    """Second-order Tweedie sampler (Rout et al. 2024): ``eta`` weighs the trace term, ``probe`` is the length
+    of its step, ``averages`` the updates per step, ``weight`` their length."""
+
+    name: Literal["stsl"]
+    averages: Annotated[int, Field(ge=1, le=50)] | None = None
+    eta: Weight | None = None
+    probe: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    weight: StepLength | None = None
+    likelihood: Likelihood | None = None
+
+
+class ReSample(_GradientSampler):
+    """Hard data consistency by optimisation (Song et al. 2024) every ``every`` steps."""
+
+    name: Literal["resample"]
+    every: Annotated[int, Field(ge=1, le=999)] = 4
+    travel: Annotated[int, Field(ge=0, le=50)] | None = None
+    scale: Weight | None = None
+
+
+class RedDiff(_GradientSampler):
+    """Variational optimisation (Mardani et al. 2024): ``rate`` of Adam in latent units."""
+
+    name: Literal["reddiff"]
+    rate: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    prior_weight: Weight | None = None
+
+
+class BlindDps(_Sampler):
+    """Blur kernel and picture together (Chung et al. 2023); the degradation's kernel is the first guess."""
+
+    name: Literal["blind_dps"]
+    scale: StepLength | None = None
+    kernel_rate: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+
+
+class TReg(_Sampler):
+    """Conjugate gradients every ``every`` steps (Kim et al. 2023; dreamsampler: Kim, Park and Ye 2024)."""
+
+    name: Literal["treg", "dreamsampler"]
+    strength: Strength = 0.3
+    every: Annotated[int, Field(ge=1, le=999)] | None = None
+    until: Annotated[int, Field(ge=0, le=999)] | None = None
+    lam: Weight | None = None
+    iterations: Annotated[int, Field(ge=1, le=1000)] | None = None
+    last_fit: bool = True
+
+
+class DiffPir(_Sampler):
+    """Prox and renoise (Zhu et al. 2023): ``zeta`` is the share of fresh noise."""
+
+    name: Literal["diffpir"]
+    strength: Strength = 0.3
+    lam: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+    zeta: Share | None = None
+
+
+class Ddnm(_Sampler):
+    """Range and null space (Wang, Yu and Zhang 2023)."""
+
+    name: Literal["ddnm"]
+    strength: Strength = 0.3
+    eta: Share | None = None
+    last_fit: bool = True
+
+
+class Latino(Section):
+    """Few-step model between encoder and decoder (Spagnoletti et al. 2025), of 4 or 8 steps as released."""
+
+    name: Literal["latino"]
+    steps: Annotated[int, Field(ge=1, le=50)] | None = None
+    delta: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+
+
+class FlowSampler(_GradientSampler):
+    """Samplers of rectified flows (FlowChef: Patel et al. 2025; FlowDPS: Kim, Kim and Ye 2025)."""
+
+    name: Literal["flowchef", "flowdps"]
+    rate: StepLength | None = None
+    inner: Annotated[int, Field(ge=1, le=200)] | None = None
+
+
+class VideoLatent(_Sampler):
+    """Inverted start, prox, re-encode, renoise with a share ``eta`` of the noise that frames share."""
+
+    name: Literal["video_latent"]
+    strength: Strength = 0.3
+    every: Annotated[int, Field(ge=1, le=999)] | None = None
+    lam: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+    eta: Share | None = None
+
+
+Solver = Annotated[
+    Dpir
+    | Psld
+    | Ldps
+    | Stsl
+    | ReSample
+    | RedDiff
+    | BlindDps
+    | TReg
+    | DiffPir
+    | Ddnm
+    | Latino
+    | FlowSampler
+    | VideoLatent,
+    Field(discriminator="name"),
+]
+
+
+class Restore(Section):
+    """Undo a known degradation.
+
+    ``prompt`` says what is in the pictures, ``guidance`` how much it counts: by ``rule`` cfg (Ho and Salimans
+    2022), 1 or more, or cfgpp (Chung et al. 2025), between 0 and 1.
+    """
+
+    degradation: Annotated[Degradation, Field(discriminator="kind")]
+    solver: Solver = Dpir()
+    prompt: str | None = None
+    guidance: Annotated[float, Field(ge=0.0, le=50.0)] | None = None
+    rule: Literal["cfg", "cfgpp"] | None = None
+
+    @model_validator(mode="after")
+    def _guidance_fits_its_rule(self) -> Self:
+        if self.guidance is None and self.rule is None:
+            return self
+        if self.guidance is None or not self.prompt:
+            raise problem("guidance needs a prompt, and a rule needs guidance", "guidance")
+        if self.rule == "cfgpp" and self.guidance > 1.0:
+            raise problem(f"{self.guidance} is above 1, the most that cfgpp takes; 0.6 is usual", "guidance")
+        if self.rule != "cfgpp" and self.guidance < 1.0:
+            raise problem(f"{self.guidance} is below 1; for such values write 'rule: cfgpp'", "guidance")
+        return self
+
+    @model_validator(mode="after")
+    def _solver_fits_the_degradation(self) -> Self:
+        kernel = getattr(self.degradation, "kernel", None)
+        refused = misfit(self.solver.name, self.degradation.kind, kernel)
+        if refused:
+            raise problem(refused, "solver")
+        return self
 
 
 class StyleAligned(Section):

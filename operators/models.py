@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -25,7 +25,11 @@ from operators.errors import ModelError
 from operators.klt import BlockKLT, load_klt
 from operators.model_card import verify_weights
 from operators.noise import keyed_normal
+from operators.noise_schedule import NoiseSchedule
 from operators.solvers.base import Prediction
+from operators.solvers.guidance import Branches, mixed
+from operators.solvers.levels import level_of_alpha
+from operators.solvers.parametrisation import PARAMETRISATIONS
 
 EMBEDDED = Path(__file__).parent / "embedded"
 _HUB_PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model"]
@@ -62,7 +66,7 @@ class LatentModel:
         self,
         vae: AutoencoderKL | BlockKLT,
         unet: UNet2DConditionModel,
-        scheduler: DDIMScheduler,
+        schedule: NoiseSchedule,
         text: TextEncoders | None,
         latent: LatentFacts,
     ) -> None:
@@ -71,14 +75,9 @@ class LatentModel:
             vae.eval().requires_grad_(False)
         unet.requires_grad_(False)
         self.device, self.dtype = unet.device, unet.dtype
-        self.alphas_cumprod = scheduler.alphas_cumprod.float().to(self.device)
-        self.final_alpha_cumprod = scheduler.final_alpha_cumprod.float().to(self.device)
-        self.prediction_type = scheduler.config.prediction_type
-        if self.prediction_type not in ("epsilon", "v_prediction", "sample"):
-            raise ModelError(
-                f"prediction type {self.prediction_type!r} is not supported; "
-                "use an epsilon, v_prediction or sample checkpoint"
-            )
+        self.kind, self.prediction_type = schedule.kind, schedule.prediction_type
+        self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
+        self.final_alpha_cumprod = schedule.final_alpha_cumprod.to(self.device)
         self._null_condition = latent.null_condition
         self._noise_gain = latent.noise_gain
         self.complement = latent.complement
@@ -98,16 +97,26 @@ class LatentModel:
         verify_weights(root)
         vae = _load_autoencoder(root, autoencoder, dtype, device)
         unet = _load(UNet2DConditionModel, root, "unet", dtype)
-        scheduler_config = _read_json(root / "scheduler" / "scheduler_config.json")
-        scheduler = DDIMScheduler.from_config(scheduler_config)
+        schedule = NoiseSchedule.read(_read_json(root / "scheduler" / "scheduler_config.json"))
         latent = _read_latent_facts(root / "latent.safetensors", device, dtype)
         return cls(
             vae,
             unet.to(device, memory_format=torch.channels_last),
-            scheduler,
+            schedule,
             TextEncoders.load(root, device, dtype),
             latent,
         )
+
+    def recompute_in_backward(self, on: bool = True) -> None:
+        """Keep block inputs only when differentiating, and compute the rest again (Chen et al. 2016): less
+        memory, one more forward pass, the same numbers. Without gradients nothing changes."""
+        for part in (self.unet, self.vae):
+            if isinstance(part, BlockKLT):
+                continue
+            if on:
+                part.enable_gradient_checkpointing()
+            else:
+                part.disable_gradient_checkpointing()
 
     @property
     def vae_factor(self) -> int:
@@ -186,14 +195,9 @@ class LatentModel:
         ).sample.float()
 
     def prediction(self, z: Tensor, t: int, output: Tensor) -> Prediction:
-        """Network output to Tweedie mean and noise (specification of the parametrisations: eps, v, x0)."""
-        ab = self.alphas_cumprod[t]
-        a, b = ab.sqrt(), (1 - ab).sqrt()
-        if self.prediction_type == "epsilon":
-            return Prediction((z - b * output) / a, output)
-        if self.prediction_type == "v_prediction":
-            return Prediction(a * z - b * output, a * output + b * z)
-        return Prediction(output, (z - a * output) / b)
+        """Network output to Tweedie mean and noise; see `operators.solvers.parametrisation`."""
+        at = level_of_alpha(self, self.alphas_cumprod[t])
+        return PARAMETRISATIONS[self.prediction_type](z, output, at)
 
 
 class BoundPrior:
@@ -201,7 +205,7 @@ class BoundPrior:
 
     Classifier-free guidance (Ho & Salimans 2022): eps_u + w (eps_c - eps_u). The two branches run as
     separate network calls, so that the batch shape, and with it the bits, do not depend on ``guidance``;
-    ``guidance`` 1 needs one call.
+    ``guidance`` 1 needs one call, and so does an empty prompt, which is its own opposite.
     """
 
     def __init__(
@@ -211,13 +215,13 @@ class BoundPrior:
         guidance: float = 1.0,
         listener: BranchListener | None = None,
     ) -> None:
-        self.model, self.guidance, self.listener = model, guidance, listener
+        self.model, self.prompt, self.guidance, self.listener = model, prompt, guidance, listener
+        self.kind = model.kind
         self.alphas_cumprod = model.alphas_cumprod
         self.final_alpha_cumprod = model.final_alpha_cumprod
         self.noise_gain = model.noise_gain
         self.complement = model.complement
         self._cond = model.condition(prompt)
-        self._uncond = model.condition("") if guidance != 1.0 else None
 
     def encode(self, x: Tensor) -> Tensor:
         """See `LatentModel.encode`."""
@@ -229,14 +233,25 @@ class BoundPrior:
 
     def predict(self, z: Tensor, t: int) -> Prediction:
         """Guided prediction for latents [B, C, h, w]; differentiable in ``z``."""
-        with self._branch("cond"):
-            cond = self.model.prediction(z, t, self.model.network(z, t, self._cond))
-        if self._uncond is None:
-            return cond
+        if self.guidance == 1.0 or not self.prompt:
+            return self._told(z, t)
+        return mixed(self.branches(z, t), self.guidance)
+
+    def branches(self, z: Tensor, t: int) -> Branches:
+        """With and without the prompt, one network call each; one call and one object when it is empty."""
+        cond = self._told(z, t)
+        if not self.prompt:
+            return Branches(cond, cond)
         with self._branch("uncond"):
-            uncond = self.model.prediction(z, t, self.model.network(z, t, self._uncond))
-        w = self.guidance
-        return Prediction(uncond.z0 + w * (cond.z0 - uncond.z0), uncond.eps + w * (cond.eps - uncond.eps))
+            return Branches(self.model.prediction(z, t, self.model.network(z, t, self._uncond)), cond)
+
+    def _told(self, z: Tensor, t: int) -> Prediction:
+        with self._branch("cond"):
+            return self.model.prediction(z, t, self.model.network(z, t, self._cond))
+
+    @functools.cached_property
+    def _uncond(self) -> Conditioning:
+        return self.model.condition("")
 
     @contextlib.contextmanager
     def _branch(self, name: str) -> Iterator[None]:

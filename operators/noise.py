@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -47,3 +48,35 @@ def mixed_noise(
     """``sqrt(rho) e_scene + sqrt(1-rho) own``: N(0, I) where ``own`` is."""
     shared = keyed_normal(tuple(own.shape), seed, source_digest, "scene", scene, purpose)
     return math.sqrt(rho) * shared + math.sqrt(1.0 - rho) * own
+
+
+@dataclass(frozen=True)
+class FrameDraws:
+    """Noise of solvers that draw at every step, a `NoiseSource`: row b belongs to ``frames[b]``.
+
+    ``rho`` is the correlation between frames of a scene, as in `frame_noise`: 0 independent, 1 shared, mixed
+    in between. ``prefix`` names the stage, so that two restorations in a row do not share their noise.
+    """
+
+    seed: int
+    source_digest: str
+    scene: int
+    frames: tuple[int, ...]
+    rho: float
+    prefix: str
+
+    def normal(self, like: Tensor, step: int, purpose: str) -> Tensor:
+        """Standard normal, drawn as float32 on the CPU, in the shape, dtype and device of ``like``."""
+        rows = [
+            frame_noise(
+                tuple(like.shape[1:]),
+                seed=self.seed,
+                source_digest=self.source_digest,
+                scene=self.scene,
+                frame=frame,
+                purpose=f"{self.prefix} step {step} {purpose}",
+                rho=self.rho,
+            )
+            for frame in self.frames
+        ]
+        return torch.stack(rows).to(like)

@@ -22,7 +22,7 @@ from operators.attention.tokens import BOUNDED, Budgets, Key, TokenChoice
 from operators.correspondence.fused_prior import LatentFusion
 from operators.correspondence.fusion import fuses
 from operators.errors import OperatorError
-from operators.solvers.base import LatentPrior, State, StepSolver, mirrored_axes
+from operators.solvers.base import LatentPrior, State, StepSolver, begin, mirrored_axes
 from operators.style.style_aligned import StyleReference
 
 
@@ -82,7 +82,7 @@ def run_stage(
     Each unit keeps its own batch shape; none is merged. With ``fusion`` the units' estimates are pulled
     towards those of their knots in the steps that `operators.correspondence.fusion.fuses` names.
     """
-    states = [stage.solver.start(unit.y, unit.noise, stage.prior) for unit in units]
+    states = [begin(stage.solver, unit.y, unit.noise, stage.prior, unit.draws) for unit in units]
     seen: list[list[Tensor]] = [[] for _ in units]
     for i in range(len(stage.solver.timesteps)):
         references = StepReferences(stage, i, trajectories, policy.keep)

@@ -29,10 +29,12 @@ from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import ModelError, OperatorError
 from operators.flow.interval import motions_to_ends, small_grey
 from operators.models import BoundPrior, LatentModel
-from operators.noise import frame_noise
+from operators.noise import FrameDraws, frame_noise
 from operators.pictures import pad_edges, padded_side, to_pictures, to_tensor
 from operators.replay import Finished, Stage, StyleReading, Trajectories, run_stage
+from operators.solvers.base import LatentPrior
 from operators.solvers.ddim import leading_timesteps
+from operators.solvers.guidance import Guided
 from operators.solvers.registry import build_solver
 from operators.style.style_aligned import StyleAligned, StyleReference, style_reference
 from operators.style.transport import LatentStatistics, latent_statistics
@@ -234,7 +236,15 @@ class Enhancer:
         y: torch.Tensor,
         moved: Mapping[int, Moved] = types.MappingProxyType({}),
     ) -> Unit:
-        return Unit(y, self._noise(task, number, ordinals, y, moved), tuple(ordinals))
+        draws = FrameDraws(
+            seed=self.config.seed,
+            source_digest=task.source_digest,
+            scene=task.scene,
+            frames=tuple(ordinals),
+            rho=self.config.consistency.rho,
+            prefix=f"stage {number}",
+        )
+        return Unit(y, self._noise(task, number, ordinals, y, moved), tuple(ordinals), draws)
 
     def _trajectories(
         self, number: int, scene: Arrays | None, knots: Mapping[int, Arrays]
@@ -296,8 +306,11 @@ class Enhancer:
     def _key(self) -> tuple[int, str]:
         return self.config.seed, "references"
 
-    def _prior(self, spec: Mapping[str, Any]) -> BoundPrior:
-        return BoundPrior(self.model, spec.get("prompt", ""), spec.get("guidance", 1.0), self.session)
+    def _prior(self, spec: Mapping[str, Any]) -> LatentPrior:
+        prompt, weight = spec.get("prompt", ""), spec.get("guidance", 1.0)
+        if spec.get("rule") == "cfgpp":
+            return Guided(BoundPrior(self.model, prompt, 1.0, self.session), weight, "cfgpp")
+        return BoundPrior(self.model, prompt, weight, self.session)
 
     def _scale(self, number: int) -> int:
         restore = self.config.enhance[number].get("restore")

@@ -149,7 +149,9 @@ class _Run:
         if prepared.pending:
             self.on_event(Event("phase", "loading the model and the style reference", 0, 0))
         prepared.wait()
-        job = plan_videos(self.settings, keys, indexed, ChunkStore(self.store), self.store)
+        job = plan_videos(
+            self.settings, keys, indexed, ChunkStore(self.store), self.store, pictures.mask_sizes
+        )
         self._write_run_files(job, job_yaml)
         for row in job.refused:
             self._quarantine(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
 from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
+from pipeline.enhance_fit import require_fit
 from pipeline.errors import SourceError
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
@@ -27,6 +28,7 @@ from pipeline.store import Store
 from pipeline.units import Units, missing_references, units_of
 from pipeline.video.container import choose_container
 from pipeline.video.copy_name import COPY, copy_extension
+from pipeline.video.geometry import as_upright_size
 from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes
 from pipeline.video.types import VideoIndex
@@ -77,12 +79,14 @@ def plan_videos(
     indexed: Sequence[tuple[CatalogEntry, dict[str, Any]]],
     chunks: ChunkStore,
     store: Store,
+    mask_sizes: Mapping[int, tuple[int, int]],
 ) -> Job:
     """Plan every indexed source and drop what is committed already.
 
-    ``indexed`` pairs catalog entries with rows of `pipeline.tasks.index_source`.
+    ``indexed`` pairs catalog entries with rows of `pipeline.tasks.index_source`. A video whose frames the
+    ``enhance`` list does not fit is refused; ``mask_sizes`` as in `pipeline.pictures.Pictures`.
     """
-    planner = _Planner(settings, keys, chunks, store)
+    planner = _Planner(settings, keys, chunks, store, mask_sizes)
     with ThreadPoolExecutor(_READERS) as pool:
         planned = list(pool.map(lambda pair: planner.plan(*pair), indexed))
     jobs = [item for item in planned if isinstance(item, _Planned)]
@@ -111,6 +115,7 @@ class _Planner:
     keys: JobKeys
     chunks: ChunkStore
     store: Store
+    mask_sizes: Mapping[int, tuple[int, int]]
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
         if row["status"] == "failed":
@@ -120,9 +125,16 @@ class _Planner:
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
             return quarantined_row(self.keys, video, Failure("store", "its index vanished", True))
-        return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
+        try:
+            return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
+        except SourceError as error:
+            return quarantined_row(self.keys, video, Failure(error.code, str(error), False))
 
     def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
+        """Raises SourceError when the frames do not fit the ``enhance`` list."""
+        shown = index.geometry
+        size = as_upright_size(shown.width, shown.height, shown.display_matrix)
+        require_fit(self.settings.enhance, *size, self.mask_sizes)
         plan = plan_video(index, self.settings.consistency, growth(self.settings))
         copied = self.settings.encode.codec == COPY
         units = Units((), (), ()) if copied else units_of(self.keys, video, plan)
@@ -236,16 +248,18 @@ def plan_job(settings: JobSettings) -> JobPlan:
     styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
     keys = JobKeys(settings, digest_of_model, "cpu", styles, pictures.mask_digests)
     chunks = ChunkStore(store)
-    planner = _Planner(settings, keys, chunks, store)
+    planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         found = list(pool.map(lambda entry: _index_here(entry, settings, chunks), catalog))
     planned: list[_Planned] = []
     rejected: list[Rejected] = []
     for entry, outcome in zip(catalog, found, strict=True):
-        if isinstance(outcome, SourceError):
-            rejected.append(Rejected(entry.uri, outcome.code, str(outcome)))
-        else:
+        try:
+            if isinstance(outcome, SourceError):
+                raise outcome
             planned.append(planner.plan_indexed(entry, *outcome))
+        except SourceError as error:
+            rejected.append(Rejected(entry.uri, error.code, str(error)))
     return JobPlan(
         videos=len(catalog),
         scenes=sum(len(item.job.plan.scenes) for item in planned),

@@ -32,6 +32,11 @@ class Pictures:
         """Digests of the masks, in order of their stages."""
         return tuple(self.digests[number] for number in sorted(self.masks))
 
+    @property
+    def mask_sizes(self) -> dict[int, tuple[int, int]]:
+        """Height and width of each mask."""
+        return {number: (mask.shape[0], mask.shape[1]) for number, mask in self.masks.items()}
+
     def enhancer_config(self, settings: JobSettings, device: str) -> EnhancerConfig | None:
         """The actors' configuration; None for a job that only re-encodes."""
         if not settings.enhance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -10,37 +9,48 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
+from operators.degradations.kernels import box_kernel, gaussian_kernel
+from operators.degradations.noise_models import MINIMAL_NOISE, GaussianNoise
+from operators.degradations.normal_equations import regularised_solution
 from operators.degradations.separable import SINGULAR_THRESHOLD, SeparableOperator
 from operators.errors import OperatorError
-from operators.solvers.linear_algebra import conjugate_gradient
 
 Padding = Literal["reflect", "circular"]
 
-# Stopping rule of the iterative prox: relative residual of the normal equations, and a bound on work.
-CG_TOLERANCE = 1e-5
-CG_ITERATIONS = 200
-# Wiener-type baseline: standard deviation on [-1, 1] of the detail a blur removes from natural
-# pictures, and the smallest noise assumed (rounding to 8 bits: 2/255/sqrt(12)).
+# Wiener-type baseline: standard deviation on [-1, 1] of the detail a blur removes from natural pictures.
 DETAIL_STD = 0.1
-MINIMAL_NOISE = 2.0 / 255.0 / math.sqrt(12.0)
 
 
-class GaussianBlur(SeparableOperator):
-    """y = x blurred by an isotropic Gaussian, truncated at four standard deviations.
+class SeparableBlur(SeparableOperator):
+    """y = x correlated with one odd 1-D ``kernel`` along rows and along columns.
 
-    ``sigma`` in pixels; ``noise`` the measurement's standard deviation on [-1, 1], used by
-    ``classical`` alone.
+    ``noise``: the measurement's standard deviation on [-1, 1].
     """
 
-    def __init__(self, height: int, width: int, sigma: float, padding: Padding, noise: float) -> None:
-        kernel = gaussian_kernel(sigma)
+    def __init__(self, height: int, width: int, kernel: Tensor, padding: Padding, noise: float) -> None:
         left = convolution_matrix(kernel, height, padding)
         super().__init__(left, convolution_matrix(kernel, width, padding))
-        self.noise = noise
+        self.noise_model = GaussianNoise(noise)
 
     def classical(self, y: Tensor) -> Tensor:
         """Wiener-type deconvolution towards ``y`` itself; see ``wiener_weight``."""
-        return self.prox(y, y, wiener_weight(self.noise))
+        return self.prox(y, y, wiener_weight(self.noise_model.sigma))
+
+
+class GaussianBlur(SeparableBlur):
+    """y = x blurred by an isotropic Gaussian of ``sigma`` pixels, truncated at four standard deviations."""
+
+    def __init__(self, height: int, width: int, sigma: float, padding: Padding, noise: float) -> None:
+        super().__init__(height, width, gaussian_kernel(sigma), padding, noise)
+
+
+class BoxBlur(SeparableBlur):
+    """y = means over squares of ``side`` pixels; an even side is centred by half weights at its ends."""
+
+    def __init__(self, height: int, width: int, side: int, padding: Padding, noise: float) -> None:
+        _require_fitting(side, height, padding)
+        _require_fitting(side, width, padding)
+        super().__init__(height, width, box_kernel(side), padding, noise)
 
 
 class KernelBlur(ForwardOperator):
@@ -57,7 +67,7 @@ class KernelBlur(ForwardOperator):
         _require_fitting(kernel.shape[1], width, padding)
         self.kernel = kernel
         self.padding = padding
-        self.noise = noise
+        self.noise_model = GaussianNoise(noise)
 
     def apply(self, x: Tensor) -> Tensor:
         rows, columns = self.kernel.shape[0] // 2, self.kernel.shape[1] // 2
@@ -72,7 +82,7 @@ class KernelBlur(ForwardOperator):
 
     def pinv(self, y: Tensor) -> Tensor:
         if self.padding == "reflect":
-            return self._regularised(self.adjoint(y), torch.zeros_like(y), SINGULAR_THRESHOLD**2)
+            return regularised_solution(self, self.adjoint(y), torch.zeros_like(y), SINGULAR_THRESHOLD**2)
         response = self._response(y)
         power = response.abs().square()
         inverse = torch.where(power >= SINGULAR_THRESHOLD**2, response.conj() / power, 0.0)
@@ -82,24 +92,14 @@ class KernelBlur(ForwardOperator):
         if gamma == 0.0:
             return x
         if self.padding == "reflect":
-            return self._regularised(self.adjoint(y) + x / gamma, x, 1.0 / gamma)
+            return regularised_solution(self, self.adjoint(y) + x / gamma, x, 1.0 / gamma)
         response = self._response(x)
         spectrum = torch.fft.rfft2(x) + gamma * response.conj() * torch.fft.rfft2(y)
         return torch.fft.irfft2(spectrum / (1.0 + gamma * response.abs().square()), s=x.shape[-2:])
 
     def classical(self, y: Tensor) -> Tensor:
         """Wiener-type deconvolution towards ``y`` itself; see ``wiener_weight``."""
-        return self.prox(y, y, wiener_weight(self.noise))
-
-    def _regularised(self, rhs: Tensor, start: Tensor, weight: float) -> Tensor:
-        """(A^T A + weight I)^{-1} rhs."""
-        return conjugate_gradient(
-            lambda v: self.adjoint(self.apply(v)) + weight * v,
-            rhs,
-            start,
-            iterations=CG_ITERATIONS,
-            tolerance=CG_TOLERANCE,
-        )
+        return self.prox(y, y, wiener_weight(self.noise_model.sigma))
 
     def _depthwise(self, x: Tensor) -> Tensor:
         kernel = self.kernel.to(x.dtype).to(x.device)
@@ -123,39 +123,11 @@ def wiener_weight(noise: float) -> float:
     return (DETAIL_STD / max(noise, MINIMAL_NOISE)) ** 2
 
 
-def gaussian_kernel(sigma: float) -> Tensor:
-    """Normalised 1-D Gaussian, float64, radius ceil(4 sigma)."""
-    if not sigma > 0.0:
-        raise OperatorError(f"degradation.sigma: {sigma} is no blur width; give pixels above zero")
-    radius = math.ceil(4.0 * sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (offsets / sigma).square())
-    return weights / weights.sum()
-
-
-def motion_kernel(length: float, angle: float) -> Tensor:
-    """Normalised line of ``length`` pixels at ``angle`` degrees anticlockwise from the x axis.
-
-    Float64, odd square; the line is sampled densely and splatted bilinearly, so any angle sums to one.
-    """
-    if not length >= 1.0:
-        raise OperatorError(f"degradation.length: {length} is no motion; give at least one pixel")
-    radius = math.ceil((length - 1.0) / 2.0)
-    samples = 16 * (2 * radius + 1) + 1
-    along = torch.linspace(-(length - 1.0) / 2.0, (length - 1.0) / 2.0, samples, dtype=torch.float64)
-    rows = radius - along * math.sin(math.radians(angle))
-    columns = radius + along * math.cos(math.radians(angle))
-    grid = torch.arange(2 * radius + 1, dtype=torch.float64)
-    near_rows = (1.0 - (rows[:, None] - grid).abs()).clamp_min(0.0)
-    near_columns = (1.0 - (columns[:, None] - grid).abs()).clamp_min(0.0)
-    kernel = near_rows.T @ near_columns
-    return kernel / kernel.sum()
-
-
 def convolution_matrix(kernel: Tensor, length: int, padding: Padding) -> Tensor:
     """The 1-D correlation with ``kernel`` as a float64 matrix (length, length)."""
-    _require_fitting(kernel.shape[0], length, padding)
     radius = kernel.shape[0] // 2
+    # The tails of a Gaussian may leave the picture, as long as a border need not be mirrored twice.
+    _require_fitting(radius + 1, length, padding)
     eye = torch.eye(length, dtype=torch.float64)[:, None]
     padded = F.pad(eye, (radius, radius), mode=padding)
     return F.conv1d(padded, kernel[None, None])[:, 0].T
@@ -177,11 +149,11 @@ def _fold_border(x: Tensor, border: int, padding: Padding, axis: int) -> Tensor:
     return body
 
 
-def _require_fitting(taps: int, length: int, padding: Padding) -> None:
+def _require_fitting(extent: int, length: int, padding: Padding) -> None:
     if padding not in ("reflect", "circular"):
         raise OperatorError(f"degradation.padding: {padding!r} is unknown; use reflect or circular")
-    if taps // 2 >= length:
+    if extent > length:
         raise OperatorError(
-            f"degradation: a kernel of {taps} pixels does not fit a picture side of {length} pixels; "
-            "make the blur smaller"
+            f"degradation: a blur that reaches over {extent} pixels does not fit a picture side of {length} "
+            "pixels; make it smaller"
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 import torch
@@ -51,24 +49,11 @@ class Inpainting(ForwardOperator):
         """Fast marching (Telea 2004) inside the holes, ``y`` elsewhere."""
         if self.mask.all():
             return y
-        filled = torch.stack([_telea(frame, self.mask) for frame in self.restrict(y)])
+        filled = torch.stack([telea(frame, self.mask) for frame in self.restrict(y)])
         return torch.where(self._keep.to(y.device), y, filled.to(y.dtype).to(y.device))
 
 
-def mask_from_boxes(boxes: Sequence[Sequence[int]], height: int, width: int) -> np.ndarray:
-    """Keep-mask uint8 (H, W), 1 = measured, with zero inside each ``[x, y, w, h]`` (pixels, top left)."""
-    mask = np.ones((height, width), dtype=np.uint8)
-    for i, (x, y, w, h) in enumerate(boxes):
-        if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
-            raise OperatorError(
-                f"degradation.boxes[{i}]: [{x}, {y}, {w}, {h}] leaves the {width}x{height} picture; "
-                "boxes are [x, y, width, height] in pixels from the top left"
-            )
-        mask[y : y + h, x : x + w] = 0
-    return mask
-
-
-def _telea(frame: Tensor, keep: np.ndarray) -> Tensor:
+def telea(frame: Tensor, keep: np.ndarray) -> Tensor:
     """One frame [3, H, W] through OpenCV, which inpaints 8-bit pictures only."""
     pixels = ((frame.detach().cpu().permute(1, 2, 0) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
     hole = (~keep).astype(np.uint8)

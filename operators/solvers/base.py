@@ -7,24 +7,28 @@ reference frames can be replayed beside them and share attention. Between steps 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from operators.complement import LatentComplement
+from operators.errors import OperatorError
 
 
 @dataclass(frozen=True)
 class Prediction:
     """Network output in both usual forms, each [B, C, h, w]: Tweedie mean ``z0`` and noise ``eps``.
 
-    ``z = sqrt(ab) z0 + sqrt(1-ab) eps`` holds for every parametrisation.
+    ``z = a z0 + b eps`` holds for every parametrisation, (a, b) of `operators.solvers.levels`; guidance
+    rules that renoise with another branch (CFG++) give it up knowingly. ``variance_share``: output in
+    [-1, 1] of networks that learn the variance of the ancestral step, else None.
     """
 
     z0: Tensor
     eps: Tensor
+    variance_share: Tensor | None = None
 
 
 class LatentPrior(Protocol):
@@ -35,6 +39,9 @@ class LatentPrior(Protocol):
     ``noise_gain``: latent standard deviation caused by white pixel noise of unit standard
     deviation on the [-1, 1] range (2 * gain on [0, 1]).
     ``complement``: the components of pictures that the latent leaves out, where they are known.
+
+    A prior may say its ``kind``: "diffusion" (the default), "flow" (z = (1-s) z0 + s eps, the table holding
+    the alpha-bars of equal signal-to-noise ratio) or "consistency" (z0 is a sample, good in few steps).
     """
 
     alphas_cumprod: Tensor
@@ -52,14 +59,35 @@ class LatentPrior(Protocol):
         """One network evaluation, differentiable in ``z`` when grad mode is on."""
 
 
+class NoiseSource(Protocol):
+    """Standard normal draws keyed by what they are for, one key per frame of the batch."""
+
+    def normal(self, like: Tensor, step: int, purpose: str) -> Tensor:
+        """Noise of the shape, dtype and device of ``like`` [B, ...]. Row b is a function of its frame,
+        ``step`` and ``purpose``: never of its neighbours, nor of what was drawn before."""
+
+
 @dataclass(frozen=True)
 class State:
     """A batch of frames between two steps. ``z`` [B, C, h, w] float32 latents; ``y`` the measurement
-    [B, 3, h', w'] in [-1, 1]; ``x`` the current pixel estimate where the solver keeps one."""
+    [B, 3, h', w'] in [-1, 1]; ``x`` the current pixel estimate and ``z0`` the current clean latent where
+    the solver keeps them; ``draws`` where stochastic solvers get their noise. Solvers that carry more
+    subclass it."""
 
     z: Tensor
     y: Tensor
     x: Tensor | None = None
+    z0: Tensor | None = None
+    draws: NoiseSource | None = None
+
+    def normal(self, step: int, purpose: str, like: Tensor | None = None) -> Tensor:
+        """Noise shaped like ``z`` (or ``like``). Raises OperatorError when nobody gave a source."""
+        if self.draws is None:
+            raise OperatorError(
+                "solver: it draws noise at every step; begin it with a NoiseSource "
+                "(operators.noise.FrameDraws) or use a deterministic solver such as dpir"
+            )
+        return self.draws.normal(self.z if like is None else like, step, purpose)
 
 
 class StepSolver(Protocol):
@@ -88,6 +116,25 @@ class Mirrors(Protocol):
 def mirrored_axes(solver: StepSolver, i: int) -> tuple[int, ...]:
     """Axes along which ``solver`` mirrors what the network sees at step ``i``; () for most solvers."""
     return solver.mirrored_axes(i) if isinstance(solver, Mirrors) else ()
+
+
+def begin(
+    solver: StepSolver, y: Tensor, noise: Tensor, prior: LatentPrior, draws: NoiseSource | None = None
+) -> State:
+    """The solver's first state, holding the noise source that its steps will draw from."""
+    state = solver.start(y, noise, prior)
+    return state if draws is None else replace(state, draws=draws)
+
+
+def restore(
+    solver: StepSolver, y: Tensor, noise: Tensor, prior: LatentPrior, draws: NoiseSource | None = None
+) -> Tensor:
+    """All steps of ``solver`` on a batch that reads no references: the picture of `StepSolver.finish`."""
+    with torch.no_grad():
+        state = begin(solver, y, noise, prior, draws)
+        for i in range(len(solver.timesteps)):
+            state = solver.step(i, state, prior)
+        return solver.finish(state, prior)
 
 
 def per_sample_norm(r: Tensor) -> Tensor:

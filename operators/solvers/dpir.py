@@ -12,6 +12,7 @@ from operators.degradations.base import ForwardOperator
 from operators.degradations.inpainting import Inpainting
 from operators.solvers.back_projection import spread_prox
 from operators.solvers.base import LatentPrior, State
+from operators.solvers.levels import level
 from operators.solvers.smooth_fill import smooth_fill
 
 # Axes that step i mod 4 mirrors. Transposing as well would change the latent's shape on the way.
@@ -60,7 +61,7 @@ class Dpir:
     def _present(self, i: int, x: Tensor, y: Tensor, prior: LatentPrior) -> State:
         """The state whose z the network sees at step ``i``."""
         x = self._mirror(i, x)
-        return State(z=prior.alphas_cumprod[self.timesteps[i]].sqrt() * prior.encode(x), y=y, x=x)
+        return State(z=level(prior, self.timesteps[i]).signal * prior.encode(x), y=y, x=x)
 
     def mirrored_axes(self, i: int) -> tuple[int, ...]:
         """See `operators.solvers.base.Mirrors`."""

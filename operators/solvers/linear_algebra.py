@@ -9,20 +9,26 @@ from torch import Tensor
 
 
 def conjugate_gradient(
-    normal: Callable[[Tensor], Tensor], rhs: Tensor, start: Tensor, iterations: int, tolerance: float
+    normal: Callable[[Tensor], Tensor],
+    rhs: Tensor,
+    start: Tensor,
+    iterations: int,
+    tolerance: float,
+    *,
+    relative: bool = True,
 ) -> Tensor:
     """Solves ``normal(x) = rhs`` per batch row (Hestenes and Stiefel, 1952).
 
     ``normal``: symmetric positive definite map that treats rows independently, such as
     v -> A^T A v + lam v. ``rhs``, ``start``: [B, ...]. A row stops at ||residual|| <=
-    ``tolerance`` ||rhs||, and stays put while others go on, so a row does not depend on its
-    neighbours. Inner products are taken in float32 at least.
+    ``tolerance`` ||rhs|| (``relative``) or ``tolerance``, and stays put while others go on, so a row
+    does not depend on its neighbours. Inner products are taken in float32 at least.
     """
     x = start
     residual = rhs - normal(x)
     direction = residual
     power = _row_dot(residual, residual)
-    goal = tolerance**2 * _row_dot(rhs, rhs)
+    goal = tolerance**2 * (_row_dot(rhs, rhs) if relative else torch.ones_like(power))
     for _ in range(iterations):
         active = power > goal
         if not bool(active.any()):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from operators.solvers.base import LatentPrior, State
-from operators.solvers.ddim import ddim_step, next_alpha
+from operators.solvers.levels import level, next_level
+from operators.solvers.step_rules import recombine
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,14 @@ class MatchedDenoise:
     sigma: float = 0.0
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> State:
-        return State(z=prior.alphas_cumprod[self.timesteps[0]].sqrt() * prior.encode(y), y=y)
+        return State(z=level(prior, self.timesteps[0]).signal * prior.encode(y), y=y)
 
     def step(self, i: int, state: State, prior: LatentPrior) -> State:
         prediction = prior.predict(state.z, self.timesteps[i])
         if i + 1 == len(self.timesteps):
             return State(z=prediction.z0, y=state.y)
-        return State(z=ddim_step(prediction, next_alpha(prior, self.timesteps, i)), y=state.y)
+        there = next_level(prior, self.timesteps, i)
+        return State(z=recombine(prediction.z0, prediction.eps, there), y=state.y)
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
         estimate = prior.decode(state.z)

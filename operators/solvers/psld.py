@@ -3,14 +3,15 @@ Latent Diffusion Models", arXiv 2307.00619): latent DPS with a gluing term."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
 from operators.solvers.base import LatentPrior, State, per_sample_norm
-from operators.solvers.ddim import ddim_step, next_alpha
+from operators.solvers.data_steps import gradient_through_network
+from operators.solvers.levels import next_level
+from operators.solvers.step_rules import recombine
 
 
 @dataclass(frozen=True)
@@ -19,41 +20,37 @@ class Psld:
 
     ``omega`` weighs the measurement norm and ``gamma`` the gluing norm (paper: 1 and 0.1). A sample
     of the posterior, not its mean: for fidelity in PSNR use ``Dpir``. Memory is that of a training
-    step. Must not run inside ``torch.inference_mode``; ``no_grad`` is fine.
+    step; ``rows`` bounds how many frames hold autoencoder activations at once (0: all). Must not run
+    inside ``torch.inference_mode``; ``no_grad`` is fine.
     """
 
     operator: ForwardOperator
     timesteps: tuple[int, ...]
     omega: float = 1.0
     gamma: float = 0.1
+    rows: int = 0
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> State:
         return State(z=noise, y=self.operator.restrict(y))
 
     def step(self, i: int, state: State, prior: LatentPrior) -> State:
-        ab_next = next_alpha(prior, self.timesteps, i)
-        z = psld_step(state.z, state.y, self.timesteps[i], ab_next, prior, self)
-        return State(z=z, y=state.y)
+        """One step of algorithm 2: z' = DDIM(z) - grad_z [omega L_meas + gamma L_glue].
+
+        Norms are not squared, as in the authors' code. They are taken per sample and summed, so that
+        the gradient of a sample does not depend on its neighbours.
+        """
+
+        def loss(z0: Tensor, part: slice) -> Tensor:
+            measurement, glue = psld_losses(z0, state.y[part], prior, self.operator)
+            return self.omega * measurement + self.gamma * glue
+
+        prediction, gradient = gradient_through_network(state.z, self.timesteps[i], prior, loss, self.rows)
+        there = next_level(prior, self.timesteps, i)
+        moved = recombine(prediction.z0, prediction.eps, there)
+        return replace(state, z=moved - gradient, z0=prediction.z0)
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
         return prior.decode(state.z)
-
-
-def psld_step(z: Tensor, y: Tensor, t: int, ab_next: Tensor, prior: LatentPrior, method: Psld) -> Tensor:
-    """One step of algorithm 2: z' = DDIM(z) - grad_z [omega L_meas + gamma L_glue].
-
-    ``z`` [B, C, h, w] at timestep ``t``; ``y`` [B, 3, h', w']; returns z' at alpha-bar ``ab_next``.
-    Norms are not squared, as in the authors' code. They are taken per sample and summed, so that
-    the gradient of a sample does not depend on its neighbours.
-    """
-    with torch.enable_grad():
-        z = z.detach().requires_grad_(True)
-        prediction = prior.predict(z, t)
-        measurement, glue = psld_losses(prediction.z0, y, prior, method.operator)
-        loss = (method.omega * measurement + method.gamma * glue).sum()
-        (gradient,) = torch.autograd.grad(loss, z)
-        z_next = ddim_step(prediction, ab_next)
-    return (z_next - gradient).detach()
 
 
 def psld_losses(

@@ -8,16 +8,24 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.init import job_template
+from jobs.restore_fit import NEEDS, OTHER_MODELS, lacking, misfit
 from jobs.spec import load_spec, parse_spec
+from operators.degradations.registry import build_operator
+from operators.solvers.registry import METHODS
 from pipeline.errors import SpecError
 
 BASE = {"name": "batch-7", "source": "in/*.mp4", "output": "out"}
 SR = {"kind": "super_resolution", "scale": 4, "noise": 0.02}
+HALF = {"kind": "super_resolution", "scale": 2}
+EIGHTH = {"kind": "super_resolution", "scale": 8}
+SOFT = {"kind": "deblur", "kernel": "disk", "radius": 1.5}
+LENS = {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2}
 
 
 def restore(degradation: Any, **solver: Any) -> dict[str, Any]:
@@ -81,23 +89,114 @@ def test_enhance_items_are_written_out_with_every_default_and_are_plain_json() -
     assert method["statistics"] == 1.0
 
 
-@pytest.mark.parametrize(
-    "degradation",
-    [
-        {"kind": "denoise", "noise": 0.1},
-        {"kind": "super_resolution", "scale": 3, "kernel": "bicubic"},
-        {"kind": "inpainting", "boxes": [[0, 0, 8, 8], [10, 12, 1, 1]], "noise": 0.01},
-        {"kind": "inpainting", "mask": "s3://masks/hole.png"},
-        {"kind": "deblur", "kernel": "gaussian", "sigma": 1.5, "padding": "circular"},
-        {"kind": "deblur", "kernel": "motion", "length": 9, "angle": 30.0, "noise": 0},
-    ],
-)
+DEGRADATIONS: list[dict[str, Any]] = [
+    {"kind": "denoise", "noise": 0.1},
+    {"kind": "super_resolution", "scale": 3, "kernel": "bicubic"},
+    {"kind": "inpainting", "boxes": [[0, 0, 8, 8], [10, 12, 1, 1]], "noise": 0.01},
+    {"kind": "inpainting", "mask": "s3://masks/hole.png"},
+    {"kind": "deblur", "kernel": "gaussian", "sigma": 1.5, "padding": "circular"},
+    {"kind": "deblur", "kernel": "motion", "length": 9, "angle": 30.0, "noise": 0},
+    {"kind": "deblur", "kernel": "anisotropic", "sigma": 2, "sigma_across": 0.5, "angle": 10},
+    {"kind": "deblur", "kernel": "disk", "radius": 2.5},
+    {"kind": "deblur", "kernel": "box", "side": 4},
+    {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2},
+    {"kind": "super_resolution", "scale": 7},
+    {
+        "kind": "composition",
+        "parts": [
+            {"kind": "deblur", "kernel": "gaussian", "sigma": 1.2},
+            {"kind": "super_resolution", "scale": 2, "kernel": "bicubic"},
+        ],
+        "noise": 0.02,
+    },
+    {
+        "kind": "composition",
+        "parts": [
+            {"kind": "super_resolution", "scale": 3},
+            {"kind": "deblur", "kernel": "motion", "length": 3, "angle": 20},
+        ],
+    },
+    {"kind": "inpainting", "random": {"share": 0.5, "seed": 3}},
+    {"kind": "inpainting", "stripes": {"period": 8, "width": 2, "orientation": "vertical"}},
+    {"kind": "shot_noise", "peak": 100},
+    {"kind": "salt_and_pepper", "fraction": 0.05, "noise": 0.01},
+    {"kind": "destriping", "longest_period": 12},
+    {"kind": "colorization", "weights": "mean"},
+    {"kind": "jpeg", "quality": 20, "chroma": "4:4:4"},
+    {"kind": "clipping", "gain": 1.5, "noise": 0.01},
+]
+
+
+@pytest.mark.parametrize("degradation", DEGRADATIONS)
 @pytest.mark.parametrize("solver", [{"name": "dpir"}, {"name": "psld", "omega": 0.5, "gamma": 0.0}])
-def test_every_degradation_goes_with_every_solver(degradation: Any, solver: Any) -> None:
+def test_every_degradation_with_a_solver_survives_being_written_and_read(
+    degradation: Any, solver: Any
+) -> None:
+    if misfit(solver["name"], degradation["kind"], degradation.get("kernel")):
+        solver = {"name": "ldps" if degradation["kind"] == "deblur" else "diffpir"}
     spec = parse_spec({**BASE, "enhance": [restore(degradation, **solver)]})
     again = parse_spec(json.loads(spec.model_dump_json(exclude_none=True)))
     assert again == spec
     assert spec.to_settings().enhance[0]["restore"]["solver"]["name"] == solver["name"]
+
+
+@pytest.mark.parametrize("degradation", DEGRADATIONS)
+def test_every_degradation_of_a_job_file_is_one_that_the_operators_know(degradation: Any) -> None:
+    settings = parse_spec(
+        {**BASE, "enhance": [restore(degradation, name="ldps" if "sigma_edge" in degradation else "diffpir")]}
+    ).to_settings()
+    written = settings.enhance[0]["restore"]["degradation"]
+    side = 16 * written.get("scale", 1)
+    operator = build_operator(written, 3 * side, 2 * side, {"mask": np.ones((3 * side, 2 * side), np.uint8)})
+    assert operator.scale == written.get("scale", 1)
+    assert operator.noise_model.unit_sigma == pytest.approx(
+        math.sqrt(0.5 / written["peak"]) if "peak" in written else written.get("noise", 0.0)
+    )
+    assert operator.frames is None
+    assert not operator.couples_frames
+    flags = ("linear", "differentiable", "has_adjoint", "has_pinv", "has_prox", "complete")
+    missing = {flag for flag in flags if not getattr(operator, flag)}
+    missing |= set() if hasattr(operator, "kernel") else {"kernel"}
+    assert lacking(written["kind"], written.get("kernel")) == missing
+
+
+def test_what_a_solver_needs_is_what_its_method_says() -> None:
+    assert {name: method.needs for name, method in METHODS.items()} == NEEDS
+    assert set(OTHER_MODELS) == {name for name, method in METHODS.items() if "diffusion" not in method.kinds}
+
+
+@pytest.mark.parametrize(
+    ("degradation", "solver", "words"),
+    [
+        ({"kind": "jpeg", "quality": 20}, {}, "dpir needs a linear degradation, and jpeg is none"),
+        ({"kind": "clipping"}, {"name": "treg"}, "use one of psld, ldps"),
+        (
+            {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2},
+            {"name": "diffpir"},
+            "closed form, and deblur with kernel lens is none; use one of ldps, dps_nojac, stsl",
+        ),
+        (
+            {"kind": "salt_and_pepper", "fraction": 0.1},
+            {"name": "psld"},
+            "all of whose pixels count, and salt_and_pepper is none; use one of dpir, diffpir, video_latent",
+        ),
+        (
+            {"kind": "deblur", "kernel": "gaussian", "sigma": 1},
+            {"name": "blind_dps"},
+            "given by its kernel (motion, disk or anisotropic), and deblur with kernel gaussian is none",
+        ),
+    ],
+)
+def test_a_solver_that_cannot_undo_the_degradation_is_refused_with_those_that_can(
+    degradation: Any, solver: Any, words: str
+) -> None:
+    error = refusal(enhance=[restore(degradation, **solver)])
+    assert error.facts["field"] == "enhance.0.restore.solver"
+    assert words in str(error)
+    names = str(error).split("use one of ")[1].split(", ")
+    for name in names:
+        if NEEDS[name] != ("kernel",):
+            parse_spec({**BASE, "enhance": [restore(degradation, name=name)]})
 
 
 def test_two_super_resolution_stages_are_accepted() -> None:
@@ -147,15 +246,15 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
         ),
         ({"enhance": [restore({"kind": "denoize"})]}, "enhance.0.restore.degradation", "'denoise'?"),
         ({"enhance": [restore({"noise": 0.1})]}, "enhance.0.restore.degradation", "needs the key 'kind'"),
-        ({"enhance": [restore({**SR, "scale": 5})]}, "enhance.0.restore.degradation.scale", "2, 3, 4 or 8"),
+        ({"enhance": [restore({**SR, "scale": 17})]}, "enhance.0.restore.degradation.scale", "at most 16"),
         ({"enhance": [restore({**SR, "noise": 1.0})]}, "enhance.0.restore.degradation.noise", "less than 1"),
         ({"enhance": [restore({**SR, "noise": 25})]}, "enhance.0.restore.degradation.noise", "less than 1"),
         ({"enhance": [restore({**SR, "kernl": "area"})]}, "enhance.0.restore.degradation.kernl", "'kernel'?"),
-        ({"enhance": [restore({"kind": "inpainting"})]}, "enhance.0.restore.degradation", "neither of mask"),
+        ({"enhance": [restore({"kind": "inpainting"})]}, "enhance.0.restore.degradation", "none of mask"),
         (
             {"enhance": [restore({"kind": "inpainting", "mask": "m.png", "boxes": [[0, 0, 1, 1]]})]},
             "enhance.0.restore.degradation",
-            "both of mask",
+            "mask and boxes; give exactly one",
         ),
         (
             {"enhance": [restore({"kind": "inpainting", "boxes": [[1, 2, 3]]})]},
@@ -177,9 +276,44 @@ def test_sharing_without_any_enhancement_is_harmless() -> None:
             "enhance.0.restore.degradation.length",
             "unknown key",
         ),
+        *(
+            ({"enhance": [restore(degradation)]}, f"enhance.0.restore.degradation{field}", words)
+            for degradation, field, words in (
+                ({"kind": "shot_noise"}, ".peak", "is required"),
+                ({"kind": "shot_noise", "peak": 0}, ".peak", "at least 1"),
+                ({"kind": "salt_and_pepper", "fraction": 1}, ".fraction", "at most 0.9"),
+                ({"kind": "inpainting", "random": {"share": 1}}, ".random.share", "less than 1"),
+                (
+                    {"kind": "inpainting", "stripes": {"period": 4, "width": 4}},
+                    ".stripes.width",
+                    "use 1 to 3",
+                ),
+                ({"kind": "deblur", "kernel": "box", "side": 1}, ".side", "at least 2"),
+                ({"kind": "deblur", "kernel": "disc", "radius": 1}, "", "did you mean 'disk'"),
+                ({"kind": "deblur", "kernel": "lens", "sigma": 1}, ".sigma_edge", "is required"),
+                ({"kind": "destriping", "orientation": "up"}, ".orientation", "'vertical'"),
+                ({"kind": "colorization", "weights": "green"}, ".weights", "'mean'"),
+                ({"kind": "composition", "parts": [SR]}, ".parts", "at least 2"),
+                ({"kind": "composition", "parts": [SR, SR]}, ".parts.0.noise", "added once"),
+                ({"kind": "composition", "parts": [SOFT, HALF], "scale": 4}, ".scale", "shrink by 2"),
+                ({"kind": "composition", "parts": [LENS, HALF]}, ".parts.0.kernel", "cannot be a part"),
+                ({"kind": "composition", "parts": [HALF, {"kind": "jpeg"}]}, ".parts.1", "'deblur'"),
+                ({"kind": "composition", "parts": [HALF] * 5}, ".parts", "at most 4"),
+                (
+                    {"kind": "composition", "parts": [EIGHTH, HALF, HALF]},
+                    ".parts",
+                    "shrink by 32; at most 16",
+                ),
+                ({"kind": "jpeg", "quality": 0}, ".quality", "at least 1"),
+                ({"kind": "jpeg", "quality": 50, "noise": 0.1}, ".noise", "unknown key"),
+                ({"kind": "clipping", "gain": 17}, ".gain", "at most 16"),
+            )
+        ),
         ({"enhance": [restore(SR, name="dpir", steps=51)]}, "enhance.0.restore.solver.steps", "at most 50"),
         ({"enhance": [restore(SR, name="dpir", omega=1)]}, "enhance.0.restore.solver.omega", "unknown key"),
-        ({"enhance": [restore(SR, name="stsl")]}, "enhance.0.restore.solver", "'dpir', 'psld'"),
+        ({"enhance": [restore(SR, name="ldps", eta=1.5)]}, "enhance.0.restore.solver.eta", "1"),
+        ({"enhance": [restore(SR, name="psld", strength=0.0)]}, "enhance.0.restore.solver.strength", "0"),
+        ({"enhance": [restore(SR, name="ddrm")]}, "enhance.0.restore.solver", "'dpir', 'psld'"),
         ({"enhance": [stylize(strength=0)]}, "enhance.0.stylize.strength", "more than 0"),
         ({"enhance": [stylize(strength=1.01)]}, "enhance.0.stylize.strength", "at most 1"),
         ({"enhance": [stylize(prompt="ink wash")]}, "enhance.0.stylize.prompt", "reads no text"),
@@ -422,3 +556,26 @@ def test_yaml_words_mean_what_they_look_like(tmp_path: Path) -> None:
     assert spec.source[0].endswith("/no")
     assert spec.consistency.noise.rho == 0.5
     assert spec.seed == 10
+
+
+def test_a_prompted_restoration_is_guided_by_one_of_two_rules() -> None:
+    item = restore(SR, name="treg")
+    item["restore"] |= {"prompt": "an old film", "guidance": 0.6, "rule": "cfgpp"}
+    (got,) = parse_spec({**BASE, "enhance": [item]}).to_settings().enhance
+    assert (got["restore"]["prompt"], got["restore"]["rule"]) == ("an old film", "cfgpp")
+    assert got["restore"]["solver"] == {"name": "treg", "strength": 0.3, "last_fit": True}
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"guidance": 5.0}, "needs a prompt"),
+        ({"prompt": "film", "rule": "cfgpp"}, "needs guidance"),
+        ({"prompt": "film", "rule": "cfgpp", "guidance": 5.0}, "above 1"),
+        ({"prompt": "film", "guidance": 0.6}, "rule: cfgpp"),
+    ],
+)
+def test_guidance_that_does_not_fit_its_rule_is_refused(extra: dict[str, Any], words: str) -> None:
+    item = restore(SR, name="treg")
+    item["restore"] |= extra
+    assert words in refusal(enhance=[item]).args[0]

@@ -9,6 +9,7 @@ import torch
 
 from operators.errors import ModelError
 from operators.models import BoundPrior, LatentModel
+from operators.noise_schedule import NoiseSchedule
 from tests.support.tiny_models import save_tiny_sd, save_tiny_sdxl
 
 LAYOUTS = {
@@ -104,3 +105,37 @@ def test_truncated_weights_are_refused_by_name(tmp_path: Path) -> None:
 def test_a_path_that_is_no_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a directory"):
         LatentModel.from_pretrained(str(tmp_path / "absent"))
+
+
+def test_an_empty_prompt_is_one_evaluation_whatever_the_guidance(model: LatentModel) -> None:
+    z = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2))
+    calls = []
+    hook = model.unet.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        guided = BoundPrior(model, "", 7.5).predict(z, 500)
+        plain = BoundPrior(model, "", 1.0).predict(z, 500)
+        branches = BoundPrior(model, "").branches(z, 500)
+    hook.remove()
+    assert len(calls) == 3
+    assert torch.equal(guided.eps, plain.eps)
+    assert branches.uncond is branches.cond
+
+
+def test_branches_are_the_predictions_with_and_without_the_prompt(model: LatentModel) -> None:
+    z = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        both = BoundPrior(model, "ink").branches(z, 500)
+        assert torch.equal(both.cond.eps, BoundPrior(model, "ink").predict(z, 500).eps)
+        assert torch.equal(both.uncond.eps, BoundPrior(model, "").predict(z, 500).eps)
+
+
+def test_a_prediction_type_that_no_solver_knows_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ModelError, match="'score' is not supported; use one of epsilon"):
+        NoiseSchedule.read({"_class_name": "DDIMScheduler", "prediction_type": "score"})
+
+
+def test_the_table_of_a_flow_is_that_of_its_signal_to_noise_ratio() -> None:
+    schedule = NoiseSchedule.read({"_class_name": "FlowMatchEulerDiscreteScheduler"})
+    ratio = (1 - schedule.alphas_cumprod[250]) / schedule.alphas_cumprod[250]
+    assert float(ratio) == pytest.approx((0.25 / 0.75) ** 2)
+    assert (schedule.kind, schedule.prediction_type) == ("flow", "flow_prediction")

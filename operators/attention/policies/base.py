@@ -14,6 +14,7 @@ from torch import Tensor
 
 from operators.attention.harvest import Harvest, Keep
 from operators.attention.reading import Reading
+from operators.solvers.base import NoiseSource
 
 #: For policies that carry outputs over.
 WITH_OUTPUTS = Keep(outputs=True)
@@ -24,11 +25,13 @@ WITH_WHOLE_BANKS = Keep(whole=True)
 @dataclass(frozen=True)
 class Unit:
     """Frames that share one network call: ``y`` [B, 3, h, w] in [-1, 1], ``noise`` [B, C, h', w'];
-    ``ordinals`` are their absolute places in the source, one per row."""
+    ``ordinals`` are their absolute places in the source, one per row; ``draws`` is the noise of solvers that
+    draw at every step."""
 
     y: Tensor
     noise: Tensor
     ordinals: tuple[int, ...]
+    draws: NoiseSource | None = None
 
 
 class References(Protocol):

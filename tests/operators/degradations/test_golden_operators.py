@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
+from operators.degradations.colorization import Colorization
 from operators.degradations.inpainting import Inpainting
+from operators.degradations.kernels import cubic_kernel
 from operators.degradations.separable import SeparableOperator
-from operators.degradations.super_resolution import AreaDownsampling
+from operators.degradations.super_resolution import AreaDownsampling, CubicSubsampling
 from tests.support.shared import golden
 
 
@@ -63,6 +65,24 @@ def test_inpainting_reproduces_the_published_selection_of_pixels() -> None:
     applied = operator.apply(tensors["x"])
     tolerance = facts["tolerance"]["default"]
     assert_matches(applied.permute(0, 2, 3, 1).flatten(1)[:, kept], tensors["out/Ax"], tolerance)
+    assert_matches(operator.adjoint(q), tensors["out/Atq"], tolerance)
+    assert_matches(operator.pinv(q), tensors["out/Apinvq"], tolerance)
+    assert_matches(operator.pinv(applied), tensors["out/A_pinv_Ax"], tolerance)
+
+
+def test_cubic_subsampling_reproduces_the_published_strided_convolution() -> None:
+    tensors, _ = golden("op_srconv_a")
+    assert_matches(cubic_kernel(4), tensors["kernel"].double(), 1e-6)
+    assert_operator_matches(CubicSubsampling(16, 16, 4), "op_srconv_a", side=4)
+
+
+def test_colorization_reproduces_the_published_grey_channel() -> None:
+    tensors, facts = golden("op_colorization_a")
+    operator = Colorization(16, 16, tuple(facts["hparams"]["weights"]))
+    tolerance = facts["tolerance"]["default"]
+    q = tensors["q"].view(2, 1, 16, 16)
+    applied = operator.apply(tensors["x"])
+    assert_matches(applied, tensors["out/Ax"], tolerance)
     assert_matches(operator.adjoint(q), tensors["out/Atq"], tolerance)
     assert_matches(operator.pinv(q), tensors["out/Apinvq"], tolerance)
     assert_matches(operator.pinv(applied), tensors["out/A_pinv_Ax"], tolerance)

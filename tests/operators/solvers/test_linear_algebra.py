@@ -22,9 +22,7 @@ def dense_map(normal: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def test_conjugate_gradients_equal_the_dense_solution() -> None:
     normal, rhs = systems()
-    x = conjugate_gradient(
-        dense_map(normal), rhs, torch.zeros_like(rhs), iterations=100, tolerance=1e-12
-    )
+    x = conjugate_gradient(dense_map(normal), rhs, torch.zeros_like(rhs), iterations=100, tolerance=1e-12)
     torch.testing.assert_close(x, torch.linalg.solve(normal, rhs), rtol=0, atol=1e-10)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from operators.degradations.inpainting import Inpainting, mask_from_boxes
+from operators.degradations.inpainting import Inpainting
+from operators.degradations.masks import mask_from_boxes
 from operators.degradations.registry import build_operator
 from operators.solvers.dpir import Dpir, starting_picture
 from operators.solvers.registry import build_solver

@@ -2,63 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from operators.degradations.registry import build_operator
 from operators.degradations.super_resolution import AreaDownsampling
-from operators.solvers.base import Prediction, State
+from operators.solvers.base import State
 from operators.solvers.psld import Psld, psld_losses
 from operators.solvers.registry import build_solver
 from tests.support.gaussian_prior import smooth_gaussian_prior
+from tests.support.golden_networks import GoldenPrior, golden_prior
 from tests.support.shared import golden
-
-
-@dataclass
-class GoldenPrior:
-    """The tiny random networks of the golden file with its classifier-free guidance."""
-
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
-    alphas_cumprod: Tensor
-    tokens: tuple[Tensor, Tensor]
-    guidance: float
-    noise_gain: float = 1.0
-    complement: None = None
-
-    @property
-    def final_alpha_cumprod(self) -> Tensor:
-        return self.alphas_cumprod[0]
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.vae.encode(x).latent_dist.mean * self.vae.config.scaling_factor
-
-    def decode(self, z: Tensor) -> Tensor:
-        return self.vae.decode(z / self.vae.config.scaling_factor).sample
-
-    def predict(self, z: Tensor, t: int) -> Prediction:
-        uncond, cond = (self.unet(z, t, encoder_hidden_states=c).sample for c in self.tokens)
-        eps = uncond + self.guidance * (cond - uncond)
-        ab = self.alphas_cumprod[t]
-        return Prediction((z - (1 - ab).sqrt() * eps) / ab.sqrt(), eps)
 
 
 @pytest.fixture(scope="module")
 def case() -> tuple[dict[str, Tensor], GoldenPrior, Psld, float]:
     tensors, facts = golden("psld_a")
-    vae = AutoencoderKL.from_config(facts["vae_config"])
-    unet = UNet2DConditionModel.from_config(facts["unet_config"])
-    for prefix, net in (("vae/", vae), ("unet/", unet)):
-        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        net.load_state_dict(state, strict=True)
-        net.eval().requires_grad_(False)
     hparams = facts["hparams"]
-    tokens = (tensors["uc"], tensors["c"])
-    prior = GoldenPrior(vae, unet, tensors["alphas_cumprod"], tokens, hparams["cfg"])
+    prior = golden_prior(tensors, facts, guidance=hparams["cfg"])
     operator = AreaDownsampling(16, 16, facts["operator"]["factor"])
     spec = {"name": "psld", "steps": 20, "omega": hparams["omega"], "gamma": hparams["gamma"]}
     method = build_solver(spec, operator, hparams["sigma_y"], prior)

@@ -1,0 +1,1 @@
+"""What degraded a film, estimated from its frames."""

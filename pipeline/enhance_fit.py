@@ -1,0 +1,104 @@
+"""Whether the ``enhance`` list can be applied to frames of a given size: asked when a video is planned.
+
+Sizes are known once a video is indexed, so what cannot work is refused before any frame is enhanced. The
+operators check again; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import SourceError
+
+Spec = Mapping[str, Any]
+
+
+def require_fit(
+    enhance: Sequence[Spec], width: int, height: int, mask_sizes: Mapping[int, tuple[int, int]]
+) -> None:
+    """Raises SourceError, code ``mask_size`` or ``enhance_refused``, when a stage does not fit.
+
+    ``width``, ``height``: of the upright frames in pixels. ``mask_sizes``: height and width of the mask of
+    each stage that has one. The message names the field, the sizes and what would fit.
+    """
+    for number, item in enumerate(enhance):
+        if "restore" not in item:
+            continue
+        degradation = item["restore"]["degradation"]
+        if number in mask_sizes:
+            _require_mask(number, mask_sizes[number], width, height)
+        refused = _misfit(degradation, width, height)
+        if refused:
+            raise SourceError(
+                f"enhance.{number}.restore.degradation.{refused}; the frames have {width}x{height} pixels "
+                "at this stage",
+                code="enhance_refused",
+            )
+        scale = int(degradation.get("scale", 1))
+        width, height = width * scale, height * scale
+
+
+def _require_mask(number: int, size: tuple[int, int], width: int, height: int) -> None:
+    if size != (height, width):
+        raise SourceError(
+            f"enhance.{number}.restore.degradation.mask has {size[1]}x{size[0]} pixels, the frames have "
+            f"{width}x{height}; give a mask of the frames' size",
+            code="mask_size",
+        )
+
+
+def _misfit(degradation: Spec, width: int, height: int) -> str:
+    """The field that does not fit and the fix, or nothing."""
+    kind, side = degradation["kind"], min(width, height)
+    if kind == "composition":
+        return _misfit_of_part(degradation, width, height)
+    if kind == "deblur":
+        return _wide_kernel(degradation, side)
+    if kind == "inpainting":
+        return _outlying_box(degradation.get("boxes") or (), width, height)
+    if kind == "destriping":
+        lines = height if degradation["orientation"] == "horizontal" else width
+        if degradation["longest_period"] > 2 * lines:
+            return f"longest_period: {degradation['longest_period']} is too long; use at most {2 * lines}"
+    return ""
+
+
+def _misfit_of_part(degradation: Spec, width: int, height: int) -> str:
+    """Parts happened to the restored picture, which is larger, one after another."""
+    width, height = width * degradation["scale"], height * degradation["scale"]
+    for at, part in enumerate(degradation["parts"]):
+        refused = _misfit(part, width, height)
+        if refused:
+            return f"parts.{at}.{refused}"
+        scale = part.get("scale", 1)
+        width, height = width // scale, height // scale
+    return ""
+
+
+def _wide_kernel(degradation: Spec, side: int) -> str:
+    kernel = str(degradation["kernel"])
+    field = {"motion": "length", "disk": "radius", "box": "side"}.get(kernel, "sigma")
+    for other in ("sigma_across", "sigma_edge"):
+        if degradation.get(other, 0.0) > degradation[field]:
+            field = other
+    half = (side - 1) // 2
+    at_most = {
+        # A Gaussian ends at four sigma. Its tails may leave the frame, as long as it is mirrored only once.
+        "gaussian": (side - 1) / 4.0,
+        "lens": (side - 1) / 4.0,
+        "anisotropic": half / 4.0,
+        "motion": 2.0 * half + 1.0,
+        "disk": half + 0.5,
+        "box": float(side),
+    }[kernel]
+    if degradation[field] <= at_most:
+        return ""
+    return f"{field}: {degradation[field]} makes the kernel larger than the frame; use at most {at_most:g}"
+
+
+def _outlying_box(boxes: Sequence[Sequence[int]], width: int, height: int) -> str:
+    for at, (x, y, w, h) in enumerate(boxes):
+        if x + w > width or y + h > height:
+            return f"boxes.{at}: [{x}, {y}, {w}, {h}] leaves the frame; boxes are [x, y, width, height]"
+    return ""
