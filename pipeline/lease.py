@@ -35,7 +35,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.errors import StoreError
 from pipeline.filesystem import ObjectMissingError
@@ -87,21 +87,25 @@ class Fence:
     def check(self, store: Store) -> None:
         """Raises LeaseLostError when a later run has taken the output over."""
         if self.token and store.exists(_path(self.token + 1)):
-            raise LeaseLostError(
-                f"{store.root}: another run has taken this output over (lease {self.token + 1} after "
-                f"{self.token}); this one stops, and nothing it has committed is lost",
-                uri=store.root,
-                token=self.token,
-            )
+            raise self.lost(store)
+
+    def lost(self, store: Store) -> LeaseLostError:
+        """What to raise when the lease is lost."""
+        return LeaseLostError(
+            f"{store.root}: another run has taken this output over (lease {self.token + 1} after "
+            f"{self.token}); this one stops, and nothing it has committed is lost",
+            uri=store.root,
+            token=self.token,
+        )
 
 
 class Lease:
-    """A lease that is held. `hold_lease` makes one."""
+    """A lease that is held and renewed. `hold_lease` makes one."""
 
     def __init__(self, store: Store, token: int, holder: Holder, times: LeaseTimes) -> None:
         self.fence = Fence(token)
-        self.holder = holder
         self._store = store
+        self._holder = holder
         self._times = times
         self._lost = threading.Event()
         self._stop = threading.Event()
@@ -114,30 +118,31 @@ class Lease:
         return self._lost.is_set()
 
     def check(self) -> None:
-        """Raises LeaseLostError when the lease is known to be lost. Costs nothing: no request is made."""
+        """Raises LeaseLostError when the lease is known to be lost. No request is made."""
         if self.lost:
-            self.fence.check(self._store)
+            raise self.fence.lost(self._store)
 
     def release(self) -> None:
-        """Gives the lease back; the next run need not wait."""
+        """Ends renewal and gives the lease back, so that the next run need not wait."""
         self._stop.set()
         self._thread.join()
-        self._write(released=True)
+        if not self.lost:
+            self._write(released=True)
 
     def _renew(self) -> None:
         while not self._stop.wait(self._times.renew):
-            # Storage that is away for a moment is not the end of a lease; the fence decides.
-            with contextlib.suppress(StoreError):
+            try:
                 self._write()
                 self.fence.check(self._store)
-                continue
-            with contextlib.suppress(ObjectMissingError):
-                pass
+            except LeaseLostError:
+                self._lost.set()
+                return
+            except StoreError:
+                continue  # storage that is away for a while does not end a lease; the fence decides
 
-    def _write(self, released: bool = False) -> None:
-        beats = self.holder.beats + 1
-        self.holder = Holder(**{**asdict(self.holder), "beats": beats, "released": released})
-        self._store.put(_path(self.fence.token), canonical_json(self.holder))
+    def _write(self, *, released: bool = False) -> None:
+        self._holder = replace(self._holder, beats=self._holder.beats + 1, released=released)
+        self._store.put(_path(self.fence.token), canonical_json(self._holder))
 
 
 @contextlib.contextmanager
@@ -147,40 +152,107 @@ def hold_lease(store: Store, run_id: str, times: LeaseTimes | None = None) -> It
     Raises LeaseHeldError when another run still holds it after ``times.wait`` seconds, StoreError when
     storage fails.
     """
-    times = times or LeaseTimes()
-    lease = _take(store, run_id, times)
+    lease = _take(store, run_id, times or LeaseTimes())
     try:
         yield lease
     finally:
-        # A lease that cannot be given back expires.
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(StoreError):  # a lease that cannot be given back expires
             lease.release()
 
 
 def _take(store: Store, run_id: str, times: LeaseTimes) -> Lease:
-    holder = Holder(
-        run_id=run_id,
-        node=platform.node(),
-        pid=os.getpid(),
-        process=_process(os.getpid()),
-        since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    )
     deadline = time.monotonic() + times.wait
+    known = 0
     while True:
-        newest = _newest(store)
-        held_by = _holder(store, newest) if newest else None
-        age = 0.0
-        if held_by is not None and not held_by.released and not _is_dead(held_by):
-            age = _age(store, newest)
-            if age < times.expiry:
-                if time.monotonic() >= deadline:
-                    raise _held(store, newest, held_by, age, times)
-                time.sleep(times.poll)
-                continue
-        if store.put_new(_path(newest + 1), canonical_json(holder)):
-            return Lease(store, newest + 1, holder, times)
+        newest = max(known, _newest(store))
+        found = _find(store, newest)
+        silent = 0.0 if found is None or _is_free(found) else _silence(store, newest)
+        if found is None or _is_free(found) or silent >= times.expiry:
+            ours = _ourselves(run_id)
+            if store.put_new(_path(newest + 1), canonical_json(ours)):
+                return Lease(store, newest + 1, ours, times)
+            known = newest + 1  # whatever a listing may say
+        elif time.monotonic() >= deadline:
+            raise _held(store, newest, found, silent, times)
+        else:
+            time.sleep(times.poll)
+
+
+def _path(token: int) -> str:
+    return f"{_FOLDER}/{token:010d}.json"
 
 
 def _newest(store: Store) -> int:
     names = (path.rpartition("/")[2].removesuffix(".json") for path in store.list(_FOLDER))
     return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _find(store: Store, token: int) -> Holder | None:
+    """The holder of a lease; None when there is no such lease, and a nameless one when it is unreadable."""
+    if token == 0:
+        return None
+    try:
+        return Holder(**json.loads(store.read(_path(token))))
+    except ObjectMissingError:
+        return None
+    except (ValueError, TypeError):
+        return Holder("unreadable", "", 0, "", "")
+
+
+def _silence(store: Store, token: int) -> float:
+    """Seconds since a lease was renewed, by the storage's own clock (S3: give or take one)."""
+    clock = f"{_FOLDER}/clock-{uuid.uuid4().hex}"
+    store.put(clock, b"")
+    try:
+        now, renewed = store.stat(clock), store.stat(_path(token))
+    finally:
+        store.delete(clock)
+    if now is None or renewed is None:
+        raise StoreError(f"{store.uri(_path(token))}: was removed while it was looked at", uri=store.root)
+    return max(0.0, now.modified - renewed.modified)
+
+
+def _ourselves(run_id: str) -> Holder:
+    pid = os.getpid()
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Holder(run_id, platform.node(), pid, f"{_machine()}/{_born(pid)}", since)
+
+
+def _is_free(holder: Holder) -> bool:
+    """Released, or held by a process of this machine that is no more."""
+    machine, _, born = holder.process.rpartition("/")
+    dead_here = machine != "" and machine == _machine() and _born(holder.pid) != born
+    return holder.released or dead_here
+
+
+def _machine() -> str:
+    """This boot of this machine and this space of process ids (a container has its own); "" if unknown."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> str:
+    """When a process of this machine started, in ticks since boot; "" when there is none or it is over."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            state, *others = file.read().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return ""
+    return "" if state in ("Z", "X") else others[18]
+
+
+def _held(store: Store, token: int, holder: Holder, silent: float, times: LeaseTimes) -> LeaseHeldError:
+    return LeaseHeldError(
+        f"{store.root}: run {holder.run_id} on {holder.node} (process {holder.pid}) has been writing here "
+        f"since {holder.since}, last heard of {silent:.0f} s ago; waited {times.wait:g} s for it. Wait until "
+        f"it ends, or stop it and run again: its lease ends {times.expiry:g} s after its last sign of life",
+        uri=store.root,
+        run_id=holder.run_id,
+        node=holder.node,
+        pid=holder.pid,
+        since=holder.since,
+        token=token,
+    )

@@ -131,7 +131,7 @@ def test_an_object_that_stays_damaged_is_never_handed_out(
 ) -> None:
     sound.put("a", DATA)
     proxy.faults.append(Fault("GET", "damaged", times=100, target="/a"))
-    with pytest.raises(StoreError, match=r"its body is not what was written .* given up after 6 tries"):
+    with pytest.raises(StoreError, match="given up after 6 tries"):
         shaky.get_file("a", tmp_path / "a")
     assert os.listdir(tmp_path) == []
 
