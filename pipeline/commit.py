@@ -58,7 +58,7 @@ from typing import Any
 from pipeline.errors import StoreError
 from pipeline.filesystem import ObjectMissingError, typed_errors
 from pipeline.keys import StrPath, canonical_json, file_sha256, object_path
-from pipeline.lease import Fence
+from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow, create_done_row, find_row, replace_done_row, withdraw_rows
 from pipeline.objects import ObjectInfo
 from pipeline.store import Store
@@ -168,7 +168,7 @@ def is_published(store: Store, row: VideoRow) -> bool:
 
 
 def publish_video(
-    store: Store, local_path: StrPath, output_rel: str, row: VideoRow, fence: Fence | None = None
+    store: Store, local_path: StrPath, output_rel: str, row: VideoRow, fence: Fence = NO_LEASE
 ) -> VideoRow:
     """Publishes a verified local file as ``output_rel`` and commits ``row`` (see the protocol above).
 
@@ -176,7 +176,6 @@ def publish_video(
     Raises LeaseLostError when a later run has taken over, StoreError when storage fails or the file is
     not the one whose SHA-256 the row carries.
     """
-    fence = fence or Fence()
     local = os.fspath(local_path)
     for _ in range(_PUBLISH_ATTEMPTS):
         done = find_row(store, row.video_uri, row.video_key)  # line 1

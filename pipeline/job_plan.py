@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
-from pipeline.commit import ChunkStore
+from pipeline.commit import ChunkStore, is_published
 from pipeline.encoder_check import check_encode
 from pipeline.errors import SourceError
 from pipeline.job_keys import JobKeys, index_key, package_versions
@@ -138,7 +138,7 @@ class _Planner:
             video, row.video_key, container, output_relative(entry, container), tuple(u.key for u in units)
         )
         done = find_row(self.store, entry.uri, row.video_key)
-        if done is not None and (done.status != "done" or not self.store.exists(done.output_rel)):
+        if done is not None and not is_published(self.store, done):
             done = None
         left = [unit for unit in units if self.chunks.lookup(unit.key) is None]
         needed = {key for unit in left for key in (unit.anchors_key, *(key for _, key in unit.knot_keys))}
@@ -221,6 +221,9 @@ def quarantined_row(keys: JobKeys, video: VideoRef, failure: Failure) -> VideoRo
         status="quarantined",
         code=failure.code,
         error=failure.message,
+        stage=failure.stage,
+        attempts=failure.attempts,
+        node=failure.node,
         source_digest=video.source_digest,
         **_job_facts(keys),
     )

@@ -99,6 +99,9 @@ class Fence:
         )
 
 
+NO_LEASE = Fence()
+
+
 class Lease:
     """A lease that is held and renewed. `hold_lease` makes one."""
 

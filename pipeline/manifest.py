@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import StoreError
 from pipeline.filesystem import ObjectMissingError
 from pipeline.keys import canonical_json
-from pipeline.lease import Fence
+from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest_schema import ChunkRow, VideoRow, arrow_schema, columns
 from pipeline.redact import redacted
 from pipeline.store import Store
@@ -110,13 +110,12 @@ def replace_done_row(store: Store, row: VideoRow) -> None:
     store.put(row_path(row.video_uri, row.video_key, "done", row.token), _row_bytes(row))
 
 
-def write_quarantined(store: Store, row: VideoRow, fence: Fence | None = None) -> None:
+def write_quarantined(store: Store, row: VideoRow, fence: Fence = NO_LEASE) -> None:
     """Records a refused video in place of every older row of it.
 
     A done row of the same ``video_key`` stays and wins: another attempt succeeded after all. Raises
     LeaseLostError when another run has taken over.
     """
-    fence = fence or Fence()
     fence.check(store)
     done = find_row(store, row.video_uri, row.video_key)
     if done is None or done.status != "done":

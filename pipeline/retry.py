@@ -24,6 +24,9 @@ class RetryPolicy:
     cap: float = 10.0
 
 
+DEFAULT = RetryPolicy()
+
+
 class GaveUpError(OSError):
     """A failure that might have passed did not pass in time; its cause is the last failure."""
 

@@ -45,7 +45,7 @@ from pipeline.filesystem import (
 from pipeline.local_objects import TEMPORARY_PREFIX, LocalObjects, temporary_in
 from pipeline.memory_objects import MemoryObjects
 from pipeline.objects import ABSENT, ObjectInfo, Objects, OnlyIf, stream_sha256
-from pipeline.retry import RetryPolicy
+from pipeline.retry import DEFAULT, RetryPolicy
 from pipeline.s3_objects import S3Objects
 from pipeline.settings import StorageSettings
 
@@ -64,10 +64,10 @@ class Store:
     """
 
     def __init__(
-        self, root: str, storage: StorageSettings | None = None, retry: RetryPolicy | None = None
+        self, root: str, storage: StorageSettings | None = None, retry: RetryPolicy = DEFAULT
     ) -> None:
         self.storage = storage or StorageSettings()
-        self.retry = retry or RetryPolicy()
+        self.retry = retry
         self.local = is_local(root)
         if not self.local and not is_s3(root) and not is_memory(root):
             raise SpecError(
