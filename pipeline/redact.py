@@ -13,12 +13,12 @@ from urllib.parse import quote
 BLOT = "[redacted]"
 
 _SECRET_NAME = re.compile(r"secret|token|passw|credential(?!s_file)|access_key|api_?key|private_?key", re.I)
-_SHORTEST = 6  # shorter values would blot out ordinary words
+_SHORTEST = 8  # shorter values would blot out ordinary words
 
 _FORMS = (
     re.compile(r"(?P<keep>://)[^/@\s:]+:[^/@\s]+(?=@)"),
     re.compile(
-        r"(?P<keep>(?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|AWSAccessKeyId|sig|token)=)"
+        r"(?P<keep>[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|AWSAccessKeyId|sig|token)=)"
         r"[^&\s\"'<>]+",
         re.I,
     ),
@@ -40,11 +40,17 @@ def redacted(text: str) -> str:
     return text
 
 
+def carries_credentials(url: str) -> bool:
+    """Whether an address holds a password or a signature."""
+    return "://" in url and any(form.search(url) for form in _FORMS[:2])
+
+
 def _secrets() -> list[str]:
     values = {
         value
         for name, value in os.environ.items()
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST and not os.path.isabs(value)
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST
+        if not os.path.isabs(value) and not value.isdecimal()
     }
     spelled = values | {quote(value, safe="") for value in values}
     return sorted(spelled, key=len, reverse=True)
