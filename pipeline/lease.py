@@ -43,6 +43,7 @@ from pipeline.keys import canonical_json
 from pipeline.store import Store
 
 _FOLDER = "manifests/leases"
+_GOODBYE_SECONDS = 5.0
 
 
 class LeaseHeldError(StoreError):
@@ -126,11 +127,13 @@ class Lease:
             raise self.fence.lost(self._store)
 
     def release(self) -> None:
-        """Ends renewal and gives the lease back, so that the next run need not wait."""
+        """Ends renewal and gives the lease back, so that the next run need not wait.
+
+        Storage that does not answer is not waited for, since this may be the end of an interrupted run: a
+        lease that is not given back expires.
+        """
         self._stop.set()
-        self._thread.join()
-        if not self.lost:
-            self._write(released=True)
+        self._thread.join(_GOODBYE_SECONDS)
 
     def _renew(self) -> None:
         while not self._stop.wait(self._times.renew):
@@ -142,6 +145,8 @@ class Lease:
                 return
             except StoreError:
                 continue  # storage that is away for a while does not end a lease; the fence decides
+        with contextlib.suppress(StoreError):
+            self._write(released=True)
 
     def _write(self, *, released: bool = False) -> None:
         self._holder = replace(self._holder, beats=self._holder.beats + 1, released=released)
@@ -159,8 +164,7 @@ def hold_lease(store: Store, run_id: str, times: LeaseTimes | None = None) -> It
     try:
         yield lease
     finally:
-        with contextlib.suppress(StoreError):  # a lease that cannot be given back expires
-            lease.release()
+        lease.release()
 
 
 def _take(store: Store, run_id: str, times: LeaseTimes) -> Lease:
@@ -204,7 +208,7 @@ def _find(store: Store, token: int) -> Holder | None:
 
 def _silence(store: Store, token: int) -> float:
     """Seconds since a lease was renewed, by the storage's own clock (S3: give or take one)."""
-    clock = f"{_FOLDER}/clock-{uuid.uuid4().hex}"
+    clock = f".work/clock-{uuid.uuid4().hex}"
     store.put(clock, b"")
     try:
         now, renewed = store.stat(clock), store.stat(_path(token))

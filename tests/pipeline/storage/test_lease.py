@@ -263,6 +263,22 @@ def test_storage_that_is_away_for_a_while_does_not_cost_the_lease(tmp_path: Path
         assert store.stat(FIRST) != before
 
 
+def test_the_end_of_a_run_does_not_wait_for_storage_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    class Silent(Store):
+        def put(self, rel: str, data: bytes) -> None:
+            answered.wait(60.0)
+
+    monkeypatch.setattr(lease_module, "_GOODBYE_SECONDS", 0.2)
+    with hold_lease(Silent(str(tmp_path)), "run"):
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 5.0
+    answered.set()
+
+
 def test_an_unreadable_lease_is_respected_until_it_expires(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.put(FIRST, b"{torn")

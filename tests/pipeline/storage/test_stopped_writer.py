@@ -34,6 +34,9 @@ from pipeline.objects import ObjectInfo
 from pipeline.store import Store
 from tests.support.mortal_store import MortalStore, ProcessDiedError, UnansweredStore
 
+# A lease is given back by a thread of its own, which may be the one to die.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 AT_ONCE = LeaseTimes(renew=60.0, expiry=0.0, wait=20.0, poll=0.01)
 """The holder before is dead by construction and need not be waited for."""
 

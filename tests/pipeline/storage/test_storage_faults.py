@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import s3_objects
+from pipeline.commit import publish_video
 from pipeline.errors import StoreError
 from pipeline.filesystem import ObjectMissingError
+from pipeline.lease import Fence, hold_lease
+from pipeline.manifest import VideoRow, read_video_rows
 from pipeline.retry import RetryPolicy
 from pipeline.settings import StorageSettings
 from pipeline.store import Store
@@ -142,6 +145,31 @@ def test_listings_are_repeated(shaky: Store, sound: Store, proxy: FaultProxy, ki
     proxy.faults.append(Fault("GET", kind, times=2, target="list-type"))
     assert shaky.list("d") == ["d/a"]
     assert proxy.exhausted
+
+
+def test_a_listing_that_is_out_of_date_costs_neither_lease_nor_truth(
+    shaky: Store, sound: Store, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    for run in range(2):
+        with hold_lease(shaky, f"run-{run}"):
+            pass
+    with hold_lease(sound, "elsewhere"):
+        pass
+    proxy.faults.append(Fault("GET", "stale", target="leases"))
+    with hold_lease(shaky, "behind") as held:
+        assert held.fence.token == 4
+        held.fence.check(shaky)
+    assert proxy.exhausted
+
+    (tmp_path / "video").write_bytes(b"film")
+    row = VideoRow("/in/a.mp4", "k" * 64, "done")
+    assert read_video_rows(shaky) == []
+    published = publish_video(sound, tmp_path / "video", "videos/a.mp4", row, Fence(4))
+    proxy.faults.append(Fault("GET", "stale", times=2, target="manifests%2Fvideos"))
+    assert read_video_rows(shaky) == [], "the listing is from before"
+    again = publish_video(shaky, tmp_path / "video", "videos/a.mp4", row, Fence(4))
+    assert again == published
+    assert read_video_rows(shaky) == [published]
 
 
 @pytest.mark.parametrize(
