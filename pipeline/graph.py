@@ -184,10 +184,11 @@ class _Run:
         return summary
 
     def close(self) -> None:
-        """Readers' manifests, whatever happened: what is committed is committed. Not after losing the
-        lease, since the run that has it writes them."""
-        if not self.lease.lost:
-            self.journal.close(self.chunk_rows)
+        """Readers' manifests, whatever happened: what is committed is committed. The tables belong to the
+        run that holds the lease."""
+        ours = self.lease.still_ours()
+        self.journal.close(self.chunk_rows, merge=ours)
+        if ours:
             compact(self.store)
 
     def _index(self, catalog: list[CatalogEntry]) -> list[tuple[CatalogEntry, Row]]:

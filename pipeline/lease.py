@@ -126,6 +126,14 @@ class Lease:
         if self.lost:
             raise self.fence.lost(self._store)
 
+    def still_ours(self) -> bool:
+        """Asks the storage whether the lease is still held."""
+        try:
+            self.fence.check(self._store)
+        except LeaseLostError:
+            self._lost.set()
+        return not self.lost
+
     def release(self) -> None:
         """Ends renewal and gives the lease back, so that the next run need not wait.
 
@@ -137,14 +145,11 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._stop.wait(self._times.renew):
-            try:
+            # Storage that is away for a while does not end a lease; the fence decides.
+            with contextlib.suppress(StoreError):
                 self._write()
-                self.fence.check(self._store)
-            except LeaseLostError:
-                self._lost.set()
-                return
-            except StoreError:
-                continue  # storage that is away for a while does not end a lease; the fence decides
+                if not self.still_ours():
+                    return
         with contextlib.suppress(StoreError):
             self._write(released=True)
 

@@ -155,11 +155,13 @@ class ChunkJournal:
         if rows and time.monotonic() - self._written >= self._every:
             self._append(rows)
 
-    def close(self, rows: list[ChunkRow]) -> None:
-        """Merges everything, these last rows included, into the Parquet file."""
+    def close(self, rows: list[ChunkRow], *, merge: bool = True) -> None:
+        """Appends these last rows and merges all into the Parquet file; a run that was overtaken leaves
+        merging to the later one."""
         if rows:
             self._append(rows)
-        write_chunk_rows(self._store, ())
+        if merge:
+            write_chunk_rows(self._store, ())
 
     def _append(self, rows: list[ChunkRow]) -> None:
         self._store.put(f"{_CHUNK_ROWS}/{self._run_id}-{self._number:06d}.json", canonical_json(rows))
