@@ -38,6 +38,7 @@ from pipeline.manifest import (
     ChunkJournal,
     ChunkRow,
     VideoRow,
+    VideosTable,
     compact,
     read_video_rows,
     write_quarantined,
@@ -143,6 +144,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.journal = ChunkJournal(self.store, self.run_id)
+        self.table = VideosTable(self.store)
 
     def execute(
         self,
@@ -310,12 +312,14 @@ class _Run:
     def _quarantine(self, row: VideoRow) -> None:
         write_quarantined(self.store, row, self.context.fence)
         self.finished[row.video_uri] = row
+        self.table.note(row)
         self.on_event(Event("log", f"quarantined {row.video_uri}: {row.code}: {row.error}", 0, 0))
 
     def publish(self, video: VideoJob, outcome: VideoRow | Failure) -> None:
         """Book the end of an assembly."""
         if isinstance(outcome, VideoRow):
             self.finished[outcome.video_uri] = outcome
+            self.table.note(outcome)
             self.on_event(Event("video", f"published {outcome.output_rel}", len(self.finished), 0))
         elif outcome.retry:
             raise StoreError(f"{video.task.video.uri}: could not be published: {outcome.message}")

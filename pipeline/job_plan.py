@@ -117,7 +117,7 @@ class _Planner:
         video = VideoRef(entry.uri, row["source_digest"], row["index_key"])
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
-            return quarantined_row(self.keys, video, Failure("store", "its index vanished", True))
+            return quarantined_row(self.keys, video, Failure("store", "its index vanished", True, "plan"))
         return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
 
     def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:

@@ -31,6 +31,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import threading
 import time
 import uuid
@@ -44,6 +45,7 @@ from pipeline.store import Store
 
 _FOLDER = "manifests/leases"
 _GOODBYE_SECONDS = 5.0
+_TOKEN_OF_ROW = re.compile(r"\.(\d{10})(?:\.quarantined)?\.json$")
 
 
 class LeaseHeldError(StoreError):
@@ -195,8 +197,14 @@ def _path(token: int) -> str:
 
 
 def _newest(store: Store) -> int:
+    """The highest token given so far. Where somebody has removed the leases, the manifest rows remember:
+    a token that was given twice would let old rows stand before new ones."""
     names = (path.rpartition("/")[2].removesuffix(".json") for path in store.list(_FOLDER))
-    return max((int(name) for name in names if name.isdecimal()), default=0)
+    newest = max((int(name) for name in names if name.isdecimal()), default=0)
+    if newest:
+        return newest
+    rows = (_TOKEN_OF_ROW.search(path) for path in store.list("manifests/videos"))
+    return max((int(found[1]) for found in rows if found), default=0)
 
 
 def _find(store: Store, token: int) -> Holder | None:

@@ -42,6 +42,7 @@ __all__ = [
     "ChunkJournal",
     "ChunkRow",
     "VideoRow",
+    "VideosTable",
     "compact",
     "create_done_row",
     "find_row",
@@ -137,6 +138,28 @@ def withdraw_rows(store: Store, video_uri: str, token: int = 0) -> None:
 def compact(store: Store) -> None:
     """Writes manifests/videos.parquet from the rows, in one step, sorted by ``video_uri``."""
     _write_table(store, VIDEOS_PARQUET, VideoRow, read_video_rows(store))
+
+
+class VideosTable:
+    """manifests/videos.parquet while a run goes on: written again when something was noted, at most once
+    in ``every`` seconds. Older rows are read once, so a large catalog is not read for each of its videos."""
+
+    def __init__(self, store: Store, *, every: float = 30.0) -> None:
+        self._store = store
+        self._every = every
+        self._written = time.monotonic()
+        self._noted: dict[str, VideoRow] = {}
+        self._before: list[VideoRow] | None = None
+
+    def note(self, row: VideoRow) -> None:
+        """A row that this run has just committed."""
+        self._noted[row.video_uri] = row
+        if time.monotonic() - self._written >= self._every:
+            if self._before is None:
+                self._before = read_video_rows(self._store)
+            rows = {**{row.video_uri: row for row in self._before}, **self._noted}
+            _write_table(self._store, VIDEOS_PARQUET, VideoRow, [rows[uri] for uri in sorted(rows)])
+            self._written = time.monotonic()
 
 
 class ChunkJournal:

@@ -44,8 +44,30 @@ def write_job(folder: Path, s3: S3Bucket, **changes: object) -> Path:
     return path
 
 
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIAREELWEAVETESTONLY",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+    "AWS_SESSION_TOKEN": "FwoGZXIvYXdzEXAMPLEsessionTOKEN0123456789",
+}
+
+
+def _assert_no_secrets(store: Store, *said: str) -> None:
+    """Neither among all objects below the output nor in what commands said."""
+    texts = {f"output {number}": text.encode() for number, text in enumerate(said)}
+    texts |= {path: store.read(path) for path in store.list("out")}
+    assert len(texts) > 10
+    for place, text in texts.items():
+        for name, secret in SECRETS.items():
+            assert secret.encode() not in text, f"{name} in {place}"
+
+
 @pytest.mark.slow
-def test_a_catalog_on_s3_is_planned_run_verified_and_reported(s3: S3Bucket, tmp_path: Path) -> None:
+def test_a_catalog_on_s3_is_planned_run_verified_and_reported(
+    s3: S3Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    monkeypatch.setenv("REELWEAVE_DEBUG", "1")
     store = Store(s3.url, s3.storage)
     for name in ("a.mp4", "deep/b ü.mp4"):
         clip = make_clip(tmp_path / "clip.mp4", Clip(pts=range(0, 9 * 512, 512), audio="aac"))
@@ -74,6 +96,11 @@ def test_a_catalog_on_s3_is_planned_run_verified_and_reported(s3: S3Bucket, tmp_
     again = reelweave("run", str(job))
     assert again.returncode == 3
     assert "2 before this run" in again.stderr
+
+    report = reelweave("report", f"{s3.url}/out/", "--endpoint-url", s3.endpoint_url)
+    assert report.returncode == 0, report.stderr
+    commands = (planned, ran, status, verified, again, report)
+    _assert_no_secrets(store, *(text for done in commands for text in (done.stdout, done.stderr)))
 
 
 def test_an_unreachable_endpoint_is_refused_before_any_work(s3: S3Bucket, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pipeline.manifest import (
     ChunkJournal,
     ChunkRow,
     VideoRow,
+    VideosTable,
     compact,
     create_done_row,
     find_row,
@@ -109,6 +110,27 @@ def test_the_row_of_the_highest_token_stands_and_done_before_quarantined(store: 
     row = VideoRow(URI, "d", "done", token=10)
     store.put(row_path(URI, "d", "done", 10), json.dumps(dataclasses.asdict(row)).encode())
     assert [row.video_key for row in read_video_rows(store)] == ["d"]
+
+
+def test_the_table_of_videos_can_be_read_while_the_run_goes_on(store: Store) -> None:
+    before = VideoRow("/in/before.mp4", "k", "done")
+    create_done_row(store, before)
+    table, seen = VideosTable(store, every=0.0), []
+    for number in range(3):
+        row = VideoRow(f"/in/{number}.mp4", "k", "done", frames=number)
+        create_done_row(store, row)
+        table.note(row)
+        seen.append(_parquet(store, VIDEOS_PARQUET).column("video_uri").to_pylist())
+    assert [len(uris) for uris in seen] == [2, 3, 4]
+    assert seen[-1] == ["/in/0.mp4", "/in/1.mp4", "/in/2.mp4", "/in/before.mp4"]
+    during = store.read(VIDEOS_PARQUET)
+    compact(store)
+    assert store.read(VIDEOS_PARQUET) == during, "at the end it says the same"
+
+
+def test_the_table_of_videos_is_not_written_for_every_video(store: Store) -> None:
+    VideosTable(store, every=3600.0).note(VideoRow("/in/a.mp4", "k", "done"))
+    assert store.list("") == []
 
 
 def test_appended_chunk_rows_are_read_before_and_after_they_are_merged(store: Store) -> None:

@@ -253,6 +253,14 @@ def test_a_late_refusal_of_an_overtaken_run_is_not_recorded(store: Store, tmp_pa
     assert [row.status for row in read_video_rows(store)] == ["done"]
 
 
+def test_tokens_go_on_where_the_leases_were_removed(store: Store, tmp_path: Path) -> None:
+    _publish(store, tmp_path, b"old", "o" * 64, 41)
+    with hold_lease(store, "run") as lease:
+        assert lease.fence.token == 42
+        _publish(store, tmp_path, b"new", "n" * 64, lease.fence.token)
+    assert [row.video_key for row in read_video_rows(store)] == ["n" * 64]
+
+
 def test_a_file_that_lost_bytes_after_publication_is_published_again(store: Store, tmp_path: Path) -> None:
     local = tmp_path / "local"
     local.write_bytes(b"whole video")
