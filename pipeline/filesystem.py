@@ -76,7 +76,7 @@ _S3_CONFIG: dict[str, Any] = {
 _PROBE_CONFIG: dict[str, Any] = {
     "connect_timeout": 3,
     "read_timeout": 5,
-    "retries": {"mode": "standard", "total_max_attempts": 2},
+    "retries": {"mode": "standard", "total_max_attempts": 3},
 }
 _PROBE_SECONDS = 8.0
 _LISTING_TRIES = 8  # s3fs waits 0.1 s * 1.7**n between them: about 6 s in all
