@@ -43,6 +43,10 @@ run may be stopped for any time and a later one take over. If that one has publi
 refused, for the file is in another version; if not, it will find the version changed and begin again. A row
 written at 8 by a run that was overtaken after 7 does not stand: readers go by the highest token, and line 5
 spares the rows of later runs.
+
+One gap is left, on S3 only, where a version is an ETag and equal bytes share it: a run frozen between 4 and 6
+may replace the file if a later run has meanwhile put back the very bytes that were there before, under a
+changed and changed back job. `reelweave verify` finds that by the digest.
 """
 
 from __future__ import annotations

@@ -21,17 +21,9 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ClientError,
     EndpointConnectionError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
-    ResponseStreamingError,
 )
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
-)
-from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from fsspec.asyn import sync
 from fsspec.exceptions import FSTimeoutError
 
@@ -40,6 +32,7 @@ from pipeline.keys import digest
 from pipeline.redact import redacted
 from pipeline.retry import GaveUpError
 from pipeline.settings import StorageSettings
+from pipeline.transient import is_transient
 
 BACKEND_ERRORS = (
     OSError,
@@ -51,19 +44,6 @@ BACKEND_ERRORS = (
     RuntimeError,
 )
 """What fsspec and what lies below it raise; FileNotFoundError and PermissionError are OSErrors."""
-
-_TRANSIENT = (
-    aiohttp.ClientError,
-    BotoConnectionError,
-    ConnectionError,
-    FlexibleChecksumError,
-    FSTimeoutError,
-    HTTPClientError,
-    IncompleteReadError,
-    ResponseParserError,
-    ResponseStreamingError,
-    TimeoutError,
-)
 
 _SECRETS = frozenset({"key", "secret", "token", "username", "password", "aws_access_key_id"})
 # Requests are repeated in one place (`pipeline.retry`); of botocore's "adaptive" mode the pacing is left,
@@ -80,25 +60,6 @@ _PROBE_CONFIG: dict[str, Any] = {
 }
 _PROBE_SECONDS = 8.0
 _LISTING_TRIES = 8  # s3fs waits 0.1 s * 1.7**n between them: about 6 s in all
-_TRANSIENT_CODES = frozenset(
-    {
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "RequestLimitExceeded",
-        "TooManyRequestsException",
-        "RequestTimeout",
-        "RequestTimeTooSkewed",
-        "InternalError",
-        "ServiceUnavailable",
-        "IncompleteBody",
-        "BadDigest",
-        "XAmzContentSHA256Mismatch",
-        "ConditionalRequestConflict",
-        "OperationAborted",
-    }
-)
-_TRANSIENT_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _REMEDY_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a role) in the environment"
 
 _opened: dict[tuple[int, str], Any] = {}
@@ -178,17 +139,6 @@ def typed_errors(uri: str, action: str) -> Iterator[None]:
             uri=uri,
             operation=action,
         ) from error
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed later: throttling, 5xx, broken connections, damaged bodies."""
-    if isinstance(error, ClientError):
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return code in _TRANSIENT_CODES or status in _TRANSIENT_STATUS
-    if isinstance(error, aiohttp.ClientResponseError):
-        return error.status in _TRANSIENT_STATUS
-    return isinstance(error, _TRANSIENT)
 
 
 def brief(error: BaseException) -> str:

@@ -18,8 +18,9 @@ Content: TypeAlias = bytes | str
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """Facts about an object: ``size`` in bytes; ``version``, which differs whenever it was written anew;
-    ``modified``, when that was, in seconds since 1970 by the storage's own clock (S3: whole seconds)."""
+    """Facts about an object: ``size`` in bytes; ``version``, which differs whenever other bytes were
+    written (on S3 equal bytes may share one: it is the ETag); ``modified``, when that was, in seconds
+    since 1970 by the storage's own clock (S3: whole seconds)."""
 
     size: int
     version: str

@@ -21,9 +21,10 @@ from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from fsspec.asyn import sync
 from s3fs.errors import translate_boto_error
 
-from pipeline.filesystem import BACKEND_ERRORS, is_transient, open_filesystem
+from pipeline.filesystem import BACKEND_ERRORS, open_filesystem
 from pipeline.objects import Content, ObjectInfo, OnlyIf, opened, size_of, stream_sha256
 from pipeline.retry import Retry, RetryPolicy
+from pipeline.s3_requests import S3Requests, status_of, wait_or_raise
 from pipeline.settings import StorageSettings
 
 _WRITER = "reelweave-writer"
@@ -67,82 +68,19 @@ class S3Objects:
     def discard_unfinished(self, folder: str) -> int:
         return self._run(lambda client: client.discard_uploads(folder))
 
-    def _run(self, work: Callable[[_Client], Awaitable[T]]) -> T:
+    def _run(self, work: Callable[[S3Requests], Awaitable[T]]) -> T:
         fs, _ = open_filesystem(self._root, self._storage)
         try:
-            result: T = sync(fs.loop, lambda: work(_Client(fs, self._policy)))
+            result: T = sync(fs.loop, lambda: work(S3Requests(fs, self._policy)))
         except ClientError as error:
             raise translate_boto_error(error) from error
         return result
 
 
-class _Client:
-    """Requests about one bucket's objects, repeated while their failures are of the passing kind."""
-
-    def __init__(self, fs: Any, policy: RetryPolicy) -> None:
-        self._fs = fs
-        self.policy = policy
-
-    async def ask(self, operation: str, path: str, **details: Any) -> dict[str, Any]:
-        """One request about the object ``path``."""
-        bucket, _, key = path.partition("/")
-        return await self.request(operation, bucket, Key=key, **details)
-
-    async def request(self, operation: str, bucket: str, **details: Any) -> dict[str, Any]:
-        """One request; raises GaveUpError when repeating it did not help, else what it raised."""
-        retry = Retry(self.policy)
-        while True:
-            try:
-                return await self.once(operation, bucket, **details)
-            except BACKEND_ERRORS as error:
-                wait = wait_or_raise(retry, error)
-            await asyncio.sleep(wait)
-
-    async def once(self, operation: str, bucket: str, **details: Any) -> dict[str, Any]:
-        """One request, not repeated."""
-        await self._fs.set_session()
-        method = getattr(await self._fs.get_s3(bucket), operation)
-        answer: dict[str, Any] = await method(
-            **self._fs._get_s3_method_kwargs(method, Bucket=bucket, **details)
-        )
-        return answer
-
-    async def list(self, folder: str) -> list[str]:
-        """Paths of all objects below ``folder``; names that end with a slash are folder marks of others."""
-        bucket, _, prefix = folder.partition("/")
-        more: dict[str, Any] = {"Prefix": f"{prefix}/" if prefix else ""}
-        found: list[str] = []
-        while True:
-            page = await self.request("list_objects_v2", bucket, **more)
-            found += [f"{bucket}/{item['Key']}" for item in page.get("Contents", ())]
-            if not page.get("IsTruncated"):
-                return [path for path in found if not path.endswith("/")]
-            more["ContinuationToken"] = page["NextContinuationToken"]
-
-    async def discard_uploads(self, folder: str) -> int:
-        """Aborts every multipart upload below ``folder``."""
-        bucket, _, prefix = folder.partition("/")
-        more: dict[str, Any] = {"Prefix": f"{prefix}/" if prefix else ""}
-        discarded = 0
-        while True:
-            page = await self.request("list_multipart_uploads", bucket, **more)
-            for upload in page.get("Uploads", ()):
-                await self.abort(f"{bucket}/{upload['Key']}", upload["UploadId"])
-                discarded += 1
-            if not page.get("IsTruncated"):
-                return discarded
-            more |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
-
-    async def abort(self, path: str, upload: str) -> None:
-        """Discards an upload; one that is gone is fine."""
-        with contextlib.suppress(ClientError):
-            await self.ask("abort_multipart_upload", path, UploadId=upload)
-
-
 class _Upload:
     """One write of one object."""
 
-    def __init__(self, client: _Client, path: str, content: Content, only_if: OnlyIf | None) -> None:
+    def __init__(self, client: S3Requests, path: str, content: Content, only_if: OnlyIf | None) -> None:
         self._client = client
         self._path = path
         self._content = content
@@ -216,7 +154,7 @@ class _Upload:
         try:
             found = _info(await self._client.ask("head_object", self._path))
         except ClientError as error:
-            if _status(error) != 404:
+            if status_of(error) != 404:
                 raise
             return only_if.state == "absent"
         return only_if.state == "version" and found.version == only_if.version
@@ -230,7 +168,7 @@ class _Upload:
 
     async def _settle(self, error: BaseException) -> bool:
         """An error after which the object may stand all the same: it says whose it is."""
-        if isinstance(error, ClientError) and _status(error) in (401, 403):
+        if isinstance(error, ClientError) and status_of(error) in (401, 403):
             raise error
         try:
             head = await self._client.ask("head_object", self._path)
@@ -248,7 +186,7 @@ class _Upload:
 class _Download:
     """One object into a sink; a broken body is continued where it broke, an altered one begun again."""
 
-    def __init__(self, client: _Client, path: str, sink: BinaryIO) -> None:
+    def __init__(self, client: S3Requests, path: str, sink: BinaryIO) -> None:
         self._client = client
         self._bucket, _, self._key = path.partition("/")
         self._sink = sink
@@ -272,7 +210,7 @@ class _Download:
                 return
             except BACKEND_ERRORS as error:
                 progress = begun < self._received < self._size
-                if isinstance(error, ClientError) and _status(error) in (412, 416) and self._received:
+                if isinstance(error, ClientError) and status_of(error) in (412, 416) and self._received:
                     error = DamagedBodyError("it was replaced while it was read")
                     self._restart()
                 elif self._received >= self._size:
@@ -302,23 +240,12 @@ class _Download:
             raise DamagedBodyError("its body is not what was written")
 
 
-def wait_or_raise(retry: Retry, error: BaseException) -> float:
-    """Seconds until the next try; raises ``error`` itself when trying again is of no use."""
-    if not is_transient(error):
-        raise error
-    return retry.wait_after(error)
-
-
 def _info(head: dict[str, Any]) -> ObjectInfo:
     return ObjectInfo(int(head["ContentLength"]), str(head["ETag"]), head["LastModified"].timestamp())
 
 
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
 def _was_refused(error: BaseException) -> bool:
-    return isinstance(error, ClientError) and _status(error) in (404, 412)
+    return isinstance(error, ClientError) and status_of(error) in (404, 412)
 
 
 def _refused() -> ClientError:

@@ -26,7 +26,8 @@ from pipeline.errors import SourceError, StoreError
 from pipeline.filesystem import BACKEND_ERRORS, brief, is_local, is_s3, local_path, open_filesystem
 from pipeline.keys import canonical_json, digest, file_sha256
 from pipeline.retry import DEFAULT, Retry, RetryPolicy
-from pipeline.s3_objects import S3Objects, wait_or_raise
+from pipeline.s3_objects import S3Objects
+from pipeline.s3_requests import wait_or_raise
 from pipeline.settings import StorageSettings
 
 _PLAIN_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,8}")
