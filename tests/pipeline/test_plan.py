@@ -108,3 +108,4 @@ def test_large_frames_make_smaller_chunks_but_never_none() -> None:
     large = plan_video(index_of(256, width=3840, height=2160), how, 1)
     assert len(small.chunks) == 2
     assert len(large.chunks) == 16
+

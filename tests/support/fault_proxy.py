@@ -14,16 +14,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Kind = Literal["slow_down", "error", "reset", "lost", "truncated", "damaged", "slow", "stale"]
+Kind = Literal["slow_down", "error", "denied", "reset", "lost", "truncated", "damaged", "slow", "stale"]
 
 _ERROR = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>injected</Message></Error>"
+
+
+_REFUSALS = {
+    "slow_down": (503, b"SlowDown"),
+    "error": (500, b"InternalError"),
+    "denied": (403, b"AccessDenied"),
+}
 
 
 @dataclass
 class Fault:
     """What happens to the next ``times`` requests of ``method`` whose target contains ``target``.
 
-    slow_down: 503, not forwarded. error: 500, not forwarded. reset: TCP reset, not forwarded.
+    slow_down: 503, not forwarded. error: 500, denied: 403, not forwarded. reset: TCP reset, not forwarded.
     lost: forwarded, then the connection is reset instead of an answer. truncated: half of the body,
     under the full length. damaged: one bit of the body is flipped. slow: answered after a second.
     stale: the answer that the same request got before, if there was one.
@@ -76,8 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
         kind = self.proxy.next_fault(self.command, self.path)
         if kind == "reset":
             self.hang_up()
-        elif kind in ("slow_down", "error"):
-            status, code = (503, b"SlowDown") if kind == "slow_down" else (500, b"InternalError")
+        elif kind in _REFUSALS:
+            status, code = _REFUSALS[kind]
             self.answer(status, [("Content-Type", "application/xml")], _ERROR % code)
         elif kind == "stale" and self.path in self.proxy.answers:
             self.answer(*self.proxy.answers[self.path])

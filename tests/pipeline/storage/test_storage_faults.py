@@ -243,6 +243,24 @@ def test_what_a_killed_uploader_left_is_discarded_below_the_root_only(s3: S3Buck
     assert [upload["Key"] for upload in _uploads(s3)] == ["elsewhere/b.mp4"]  # type: ignore[index]
 
 
+def test_who_may_not_list_uploads_may_run_all_the_same(shaky: Store, proxy: FaultProxy) -> None:
+    proxy.faults.append(Fault("GET", "denied", target="uploads"))
+    assert shaky.discard_unfinished() == 0
+    assert proxy.exhausted
+
+
+@pytest.mark.parametrize("operation", ["put", "put_new"])
+def test_a_write_that_is_not_allowed_is_neither_repeated_nor_taken_for_refused(
+    shaky: Store, sound: Store, proxy: FaultProxy, operation: str
+) -> None:
+    sound.put("a", b"of another")
+    proxy.faults.append(Fault("PUT", "denied"))
+    with pytest.raises(StoreError, match="check the rights"):
+        getattr(shaky, operation)("a", b"1")
+    assert proxy.count("PUT") == 0
+    assert sound.read("a") == b"of another"
+
+
 def test_a_large_conditional_replacement_that_is_overtaken_is_refused(
     s3: S3Bucket, sound: Store, large: Path
 ) -> None:

@@ -410,7 +410,9 @@ def test_turned_and_mirrored_pictures_keep_their_matrix(tmp_path, name):
     assert index_of(job.trip.output).geometry == job.index.geometry
 
 
-@pytest.mark.parametrize("name", ["quarter", "mirrored", "turned and mirrored", "scaled", "aslant"])
+@pytest.mark.parametrize(
+    "name", ["quarter", "mirrored", "turned and mirrored", "scaled", "aslant"]
+)
 def test_matroska_keeps_a_matrix_or_its_loss_is_said(tmp_path, name):
     job = _job(tmp_path, Clip(pts=_FORTY[:12], matrix=_MATRICES[name]), replace(LOSSLESS, container="mkv"))
     kept = index_of(job.trip.output).geometry.display_matrix

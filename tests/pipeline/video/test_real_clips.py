@@ -139,7 +139,9 @@ def test_two_frames_at_the_same_time_are_refused_by_ordinal():
 def _check_identity(name, folder):
     index, path = _index(name), _media(name)
     trip = identity(path, index, folder, LOSSLESS, chunk=4)
-    found = verify_file(trip.output, path, index, trip.segments, trip.assembly, LOSSLESS, identity=True)
+    found = verify_file(
+        trip.output, path, index, trip.segments, trip.assembly, LOSSLESS, identity=True
+    )
     measured = found.measured
     assert found.problems == ()
     assert found.checks["V6_lossless"] == "ok"

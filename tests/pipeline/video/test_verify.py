@@ -326,7 +326,9 @@ def test_v7_refuses_garbage_and_warns_where_the_user_asked_for_little(lossy: Cas
     found = lossy.check(wrong.trip.output, segments=wrong.trip.segments)
     assert failed(found) == {"V7_quality"}
     assert "dB (luma PSNR) from the source" in found.problems[0]
-    found = lossy.check(wrong.trip.output, segments=wrong.trip.segments, settings=replace(LOSSY, crf=51))
+    found = lossy.check(
+        wrong.trip.output, segments=wrong.trip.segments, settings=replace(LOSSY, crf=51)
+    )
     assert found.problems == ()
     assert any(text.startswith("low_quality") for text in found.warnings)
     found = lossy.check(wrong.trip.output, segments=wrong.trip.segments, identity=False)
