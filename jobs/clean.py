@@ -1,4 +1,7 @@
-"""`reelweave clean`: removes the work files of an output once nothing needs them any more."""
+"""`reelweave clean`: removes the work files of an output once nothing needs them any more.
+
+It takes the output's lease, since a run that goes on meanwhile would lose what it has just made.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,23 @@ def command(out: str, endpoint_url: str | None) -> int:
 
 
 def clean(store: Store) -> int:
-    """Delete all work files and return how many; refuses unless all planned videos are published."""
+    """Delete all work files and return how many; refuses unless all planned videos are published.
+
+    Raises LeaseHeldError while a run goes on, at once.
+    """
+    from pipeline.lease import LeaseTimes, hold_lease
+
+    _refuse_if_needed(store)
+    with hold_lease(store, "clean", LeaseTimes(wait=0.0)):
+        _refuse_if_needed(store)  # a run may have ended or been planned in between
+        store.discard_unfinished()
+        work = store.list(_WORK)
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            list(pool.map(store.delete, work))
+    return len(work)
+
+
+def _refuse_if_needed(store: Store) -> None:
     from pipeline.manifest import read_video_rows
 
     plans = plan_paths(store)
@@ -42,7 +61,3 @@ def clean(store: Store) -> int:
             "their work files are kept for the next run (see 'reelweave status')",
             field="OUT",
         )
-    work = store.list(_WORK)
-    with ThreadPoolExecutor(_PARALLEL) as pool:
-        list(pool.map(store.delete, work))
-    return len(work)

@@ -14,6 +14,7 @@ from typing import Any, ParamSpec
 import typer
 
 from pipeline.errors import ReelweaveError, SpecError
+from pipeline.redact import redacted
 
 DONE, FAILED, BAD_INPUT, QUARANTINED, INTERRUPTED = 0, 1, 2, 3, 130
 _P = ParamSpec("_P")
@@ -87,6 +88,6 @@ def _inner(error: BaseException) -> BaseException:
 
 def _complain(text: str, code: int) -> int:
     if os.environ.get("REELWEAVE_DEBUG") == "1":
-        traceback.print_exc()
-    say(f"reelweave: {text}")
+        say(redacted(traceback.format_exc()))
+    say(f"reelweave: {redacted(text)}")
     return code

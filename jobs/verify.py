@@ -1,4 +1,5 @@
-"""`reelweave verify`: measures every published video again and compares it with its manifest row."""
+"""`reelweave verify`: measures every published video again and compares it with its manifest row; names
+what lies among the results without one."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def command(out: str, endpoint_url: str | None, as_json: bool) -> int:
         if not rows and not plan_paths(store):
             raise SpecError(f"{store.root}: no job has written here; give the output of a job", field="OUT")
         done = [row for row in rows if row.status == "done"]
-        bad = check_videos(store, done)
+        bad = [*check_videos(store, done), *foreign_objects(store, done)]
     if as_json:
         print_json(verify_json(len(done), bad))
     else:
@@ -57,14 +58,24 @@ def check_videos(store: Store, rows: Iterable[VideoRow]) -> list[Bad]:
     return bad
 
 
+def foreign_objects(store: Store, done: Iterable[VideoRow]) -> list[Bad]:
+    """Objects among the results that no row of a done video speaks of."""
+    known = {row.output_rel for row in done}
+    why = "foreign: no manifest row speaks of it; move it away, or run the job again if it is to be replaced"
+    return [Bad(store.uri(path), why) for path in store.list("videos") if path not in known]
+
+
 def problem_of(store: Store, row: VideoRow) -> str | None:
     """The first difference between a published object and its row, or None."""
+    from pipeline.filesystem import ObjectMissingError
+
     path = row.output_rel
-    if not store.exists(path):
-        return "missing: the object is not there; run the job again"
     with tempfile.TemporaryDirectory(prefix="reelweave-verify-") as folder:
         local = Path(folder) / f"video{Path(path).suffix}"
-        store.get_file(path, local)
+        try:
+            store.get_file(path, local)
+        except ObjectMissingError:
+            return "missing: the object is not there; run the job again"
         return next(_problems(local, row), None)
 
 

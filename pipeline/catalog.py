@@ -28,6 +28,8 @@ from pipeline.filesystem import (
     local_path,
     open_filesystem,
 )
+from pipeline.output_names import safe_relative
+from pipeline.redact import carries_credentials, redacted
 from pipeline.settings import StorageSettings
 from pipeline.store import checked_relative
 from pipeline.video.copy_name import COPY, COPY_EXTENSIONS
@@ -69,6 +71,7 @@ def resolve_catalog(
     """
     if not source:
         raise SpecError("source: names no video; give a path, a URL, a glob or a parquet", field="source")
+    _refuse_credentials_in(source)
     found: dict[str, CatalogEntry] = {}
     for item in source:
         for entry in _resolve_item(item, output, storage, extensions):
@@ -85,7 +88,7 @@ def output_relative(entry: CatalogEntry, extension: str) -> str:
     >>> output_relative(CatalogEntry("s3://in/a/b.avi", "a/b.avi"), "mp4")
     'videos/a/b.mp4'
     """
-    return f"videos/{_output_stem(entry)}.{extension}"
+    return checked_relative(f"videos/{_output_stem(entry)}.{extension}")
 
 
 def _resolve_item(
@@ -108,7 +111,7 @@ def _resolve_item(
             return _resolve_parquet(item, fs, path, storage)
     except BACKEND_ERRORS as error:
         raise _unreadable(item, error, storage) from error
-    return [CatalogEntry(_uri(item, path), checked_relative(path.rpartition("/")[2]))]
+    return [CatalogEntry(_uri(item, path), path.rpartition("/")[2])]
 
 
 def _kind(fs: Any, path: str) -> str:
@@ -141,11 +144,11 @@ def _resolve_glob(
     wants_hidden = any(part.startswith(".") for part in pattern[len(root) :].split("/"))
     entries = []
     for path, info in sorted(fs.glob(pattern, detail=True).items()):
-        relative = path[len(root) :].lstrip("/")
+        relative = path[len(root) :].removeprefix("/")
         hidden = any(part.startswith(".") for part in relative.split("/"))
         is_file = os.path.isfile(path) if is_local(item) else info["type"] == "file" and path[-1] != "/"
         if is_file and (wants_hidden or not hidden):
-            entries.append(CatalogEntry(_uri(item, path), checked_relative(relative)))
+            entries.append(CatalogEntry(_uri(item, path), relative))
     if is_local(item) == is_local(output):
         _refuse_output_in_glob(item, matches, entries, output, extensions)
     if not entries:
@@ -169,9 +172,10 @@ def _resolve_parquet(item: str, fs: Any, path: str, storage: StorageSettings) ->
         ) from error
     if not uris or not all(isinstance(uri, str) and uri for uri in uris):
         raise SpecError(f"source: column 'uri' of {item} is empty or has rows without text", field="source")
+    _refuse_credentials_in(uris)
     absolute = [_uri(uri, open_filesystem(uri, storage)[1]) for uri in uris]
     folder = _common_folder(absolute)
-    return [CatalogEntry(uri, checked_relative(uri[len(folder) :].lstrip("/"))) for uri in absolute]
+    return [CatalogEntry(uri, uri[len(folder) :].removeprefix("/")) for uri in absolute]
 
 
 def _common_folder(uris: Iterable[str]) -> str:
@@ -193,7 +197,7 @@ def _uri(item: str, path: str) -> str:
 
 
 def _output_stem(entry: CatalogEntry) -> str:
-    return entry.relative if entry.keep_extension else os.path.splitext(entry.relative)[0]
+    return safe_relative(entry.relative if entry.keep_extension else os.path.splitext(entry.relative)[0])
 
 
 def _separate_extensions(entries: list[CatalogEntry]) -> list[CatalogEntry]:
@@ -201,6 +205,17 @@ def _separate_extensions(entries: list[CatalogEntry]) -> list[CatalogEntry]:
     relatives = {entry.relative for entry in entries}
     shared = Counter(os.path.splitext(relative)[0] for relative in relatives)
     return [replace(e, keep_extension=shared[os.path.splitext(e.relative)[0]] > 1) for e in entries]
+
+
+def _refuse_credentials_in(uris: Iterable[str]) -> None:
+    """A URI is recorded in manifests and reports, so it may not be a key to anything."""
+    for uri in uris:
+        if carries_credentials(uri):
+            raise SpecError(
+                f"source: {redacted(uri)} carries credentials in its address; name the object without them "
+                f"and set credentials in the environment",
+                field="source",
+            )
 
 
 def _refuse_clashes(entries: Iterable[CatalogEntry]) -> None:

@@ -1,28 +1,52 @@
 """Committing results: chunks into the chunk store, videos to where readers find them.
 
-A chunk. ``key`` names everything it depends on; the receipt is the commit.
+The order of a video's writes is: its segments, then the video, then its manifest row. Each of them is one
+write of one object (`pipeline.store`), which ends in one of three ways:
+
+    committed   the object is there, whole
+    refused     its condition did not hold, nothing was written: somebody else was faster
+    unknown     storage gave no answer in time: a StoreError. The object is read back and its digest compared;
+                equal is committed, everything else stops the attempt, and the next one begins at line 1
+
+A segment, or any other result of a chunk. ``key`` names everything it depends on; the receipt is the commit.
 
     1. look for a receipt of the key              found: the work is done, nothing is written
     2. hash the local file
     3. upload it to .work/<aa>/<key>.<hash><suffix>
                                                   die here: an unnamed object; a rerun writes it again
     4. create .work/<aa>/<key>.json, exclusively  die here: the chunk is done
-    5. where another attempt created it first, take its receipt and delete the own object if it differs
+    5. refused at 4: take the other attempt's receipt, delete the own object if it differs
                                                   die here: an unnamed object beside a valid pair
 
 A reader who goes by receipts sees nothing, or a receipt whose object is complete. The object's name
-carries its content's hash, so a late attempt with other bytes cannot change what a receipt names.
+carries its content's hash, so a late attempt with other bytes cannot change what a receipt names, and
+writing it once more after an unknown outcome is harmless. No token is needed.
 
-A video. The caller has decoded and verified the local file; the manifest row is the commit.
+A video. The caller has decoded and verified the local file and holds a fencing token (`pipeline.lease`);
+the manifest row is the commit.
 
-    1. look for a done row of the key with its output in place    found: done, nothing is written
+    1. look for the row that stands               this key's, with its output in place: done, nothing is
+                                                  written
     2. hash the local file, compare with what was verified
-    3. withdraw all older rows of the video       die here: old file, no row: the video counts as left
-    4. upload to its final name, atomically       die here: new file, no row: left, a rerun replaces it
-    5. create the row, exclusively                die here: the video is done
-    6. where another attempt created a different row first, the published bytes decide which row stands
+    3. look at the published file                 its version is remembered
+    4. check the token                            a later run exists: stop
+    5. withdraw the video's rows up to the token  die here: old file, no row: the video counts as left
+    6. replace the file if it is still in the version of line 3
+                                                  refused: begin again
+                                                  die here: new file, no row: left, a rerun replaces it
+    7. check the token                            a later run exists: stop; it will replace the file
+    8. create the row <key>.<token>, exclusively  die here: the video is done
+    9. refused at 8: two attempts of one run met; the published bytes decide which row stands
 
-Rows go before the file they speak of is replaced, so no row ever describes other bytes.
+Rows go before the file they speak of is replaced, so no row ever describes other bytes. Between 4 and 8 a
+run may be stopped for any time and a later one take over. If that one has published by then, line 6 is
+refused, for the file is in another version; if not, it will find the version changed and begin again. A row
+written at 8 by a run that was overtaken after 7 does not stand: readers go by the highest token, and line 5
+spares the rows of later runs.
+
+One gap is left, on S3 only, where a version is an ETag and equal bytes share it: a run frozen between 4 and 6
+may replace the file if a later run has meanwhile put back the very bytes that were there before, under a
+changed and changed back job. `reelweave verify` finds that by the digest.
 """
 
 from __future__ import annotations
@@ -38,8 +62,12 @@ from typing import Any
 from pipeline.errors import StoreError
 from pipeline.filesystem import ObjectMissingError, typed_errors
 from pipeline.keys import StrPath, canonical_json, file_sha256, object_path
+from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow, create_done_row, find_row, replace_done_row, withdraw_rows
+from pipeline.objects import ObjectInfo
 from pipeline.store import Store
+
+_PUBLISH_ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -81,14 +109,14 @@ class ChunkStore:
         Raises ValueError for facts that are no finite JSON, before anything is written.
         """
         canonical_json(facts)
-        done = self.lookup(key)
+        done = self.lookup(key)  # line 1
         if done is not None:
             return done
         local = os.fspath(local_path)
         with typed_errors(local, "read it"):
-            sha256, size = file_sha256(local), os.path.getsize(local)
+            sha256, size = file_sha256(local), os.path.getsize(local)  # line 2
         receipt = Receipt(key, object_path(key, f".{sha256[:16]}{suffix}"), size, sha256, facts)
-        self.store.put_file(receipt.object, local)
+        self.store.put_file(receipt.object, local)  # line 3
         return self._sign(receipt)
 
     def commit_bytes(self, key: str, suffix: str, data: bytes, facts: dict[str, Any]) -> Receipt:
@@ -115,14 +143,14 @@ class ChunkStore:
 
     def _sign(self, receipt: Receipt) -> Receipt:
         path = object_path(receipt.key, ".json")
-        if self.store.put_new(path, canonical_json(receipt)):
+        if self.store.put_new(path, canonical_json(receipt)):  # line 4
             return receipt
         winner = self.lookup(receipt.key)
         if winner is None:  # what is there is torn or names a lost object
             self.store.put(path, canonical_json(receipt))
             return receipt
         if winner.object != receipt.object:
-            self.store.delete(receipt.object)
+            self.store.delete(receipt.object)  # line 5
         return winner
 
     def _corrupt(self, receipt: Receipt) -> StoreError:
@@ -135,32 +163,77 @@ class ChunkStore:
         )
 
 
-def publish_video(store: Store, local_path: StrPath, output_rel: str, row: VideoRow) -> VideoRow:
+def is_published(store: Store, row: VideoRow) -> bool:
+    """Whether a row speaks of a done video whose file is in place, in the size that was published."""
+    if row.status != "done":
+        return False
+    size, expected = store.stat_size(row.output_rel), row.metrics.get("bytes")
+    return size is not None and expected in (None, size)
+
+
+def publish_video(
+    store: Store, local_path: StrPath, output_rel: str, row: VideoRow, fence: Fence = NO_LEASE
+) -> VideoRow:
     """Publishes a verified local file as ``output_rel`` and commits ``row`` (see the protocol above).
 
     Returns the row that counts: ``row`` with its output fields filled in, or another attempt's.
-    Raises StoreError when storage fails or the file is not the one whose SHA-256 the row carries.
+    Raises LeaseLostError when a later run has taken over, StoreError when storage fails or the file is
+    not the one whose SHA-256 the row carries.
     """
-    done = find_row(store, row.video_uri, row.video_key)
-    if done is not None and done.status == "done" and store.exists(done.output_rel):
-        return done
     local = os.fspath(local_path)
-    with typed_errors(local, "read it"):
-        sha256 = file_sha256(local)
-    if row.output_sha256 not in ("", sha256):
-        raise StoreError(f"{local}: changed between verification and upload; run the job again", uri=local)
-    row = dataclasses.replace(
-        row, status="done", output_rel=output_rel, output_uri=store.uri(output_rel), output_sha256=sha256
+    for _ in range(_PUBLISH_ATTEMPTS):
+        done = find_row(store, row.video_uri, row.video_key)  # line 1
+        if done is not None and is_published(store, done):
+            return done
+        with typed_errors(local, "read it"):
+            sha256 = file_sha256(local)  # line 2
+        if row.output_sha256 not in ("", sha256):
+            raise StoreError(
+                f"{local}: changed between verification and upload; run the job again", uri=local
+            )
+        ours = dataclasses.replace(
+            row,
+            status="done",
+            output_rel=output_rel,
+            output_uri=store.uri(output_rel),
+            output_sha256=sha256,
+            token=fence.token,
+        )
+        seen = store.stat(output_rel)  # line 3
+        fence.check(store)  # line 4
+        withdraw_rows(store, row.video_uri, fence.token)  # line 5
+        if _replace(store, output_rel, local, seen, sha256):  # line 6
+            fence.check(store)  # line 7
+            return ours if _create(store, ours) else _settle(store, ours)  # lines 8 and 9
+    uri = store.uri(output_rel)
+    raise StoreError(
+        f"{uri}: was replaced by others {_PUBLISH_ATTEMPTS} times while it was being published; find out who "
+        f"else writes there, then run the job again",
+        uri=uri,
     )
-    withdraw_rows(store, row.video_uri)
-    store.put_file(output_rel, local)
-    if create_done_row(store, row):
-        return row
-    return _settle(store, row)
+
+
+def _replace(store: Store, rel: str, local: str, seen: ObjectInfo | None, sha256: str) -> bool:
+    try:
+        return store.replace_file(rel, local, seen)
+    except StoreError:
+        # Unknown. Reading back says what became of it; if that fails too, its error is as good.
+        if store.stat_size(rel) == os.path.getsize(local) and store.sha256(rel) == sha256:
+            return True
+        raise
+
+
+def _create(store: Store, row: VideoRow) -> bool:
+    try:
+        return create_done_row(store, row)
+    except StoreError:
+        if find_row(store, row.video_uri, row.video_key) == row:
+            return True
+        raise
 
 
 def _settle(store: Store, row: VideoRow) -> VideoRow:
-    """Two attempts published one key: keep the row that tells the truth about the published bytes."""
+    """Two attempts of one run published one key: keep the row that tells the truth about the bytes."""
     winner = find_row(store, row.video_uri, row.video_key)
     if winner is not None and winner.status == "done":
         if winner.output_sha256 == row.output_sha256:

@@ -5,6 +5,7 @@ ReelweaveError
 ├── SourceError       this video cannot be processed              -> quarantine the video, go on
 ├── ChunkError        a piece of a video failed again and again   -> quarantine the video, go on
 └── StoreError        object storage refused or lost something    -> stop the run, resume later
+    └── LeaseHeldError, LeaseLostError (pipeline.lease)   one run at a time writes to an output
 
 Each carries its facts as keyword attributes besides the message, and survives pickling,
 since errors cross process borders.
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.redact import redacted
+
 
 class ReelweaveError(Exception):
     """Base of all errors a user may see; ``str(error)`` is one sentence with the remedy.
@@ -22,8 +25,8 @@ class ReelweaveError(Exception):
     """
 
     def __init__(self, message: str, **facts: Any) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = redacted(message)  # whoever raises, whoever prints: no credentials
+        super().__init__(self.message)
         self.facts = facts
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ loop that does not survive a fork, so each process opens its own, once per set o
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import fsspec
+import s3fs
 from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ClientError,
@@ -27,7 +29,10 @@ from fsspec.exceptions import FSTimeoutError
 
 from pipeline.errors import SpecError, StoreError
 from pipeline.keys import digest
+from pipeline.redact import redacted
+from pipeline.retry import GaveUpError
 from pipeline.settings import StorageSettings
+from pipeline.transient import is_transient
 
 BACKEND_ERRORS = (
     OSError,
@@ -41,18 +46,20 @@ BACKEND_ERRORS = (
 """What fsspec and what lies below it raise; FileNotFoundError and PermissionError are OSErrors."""
 
 _SECRETS = frozenset({"key", "secret", "token", "username", "password", "aws_access_key_id"})
-# "adaptive" is exponential backoff with jitter that also slows down when the service asks for it.
+# Requests are repeated in one place (`pipeline.retry`); of botocore's "adaptive" mode the pacing is left,
+# which sends more slowly for a while after the service has asked for it.
 _S3_CONFIG: dict[str, Any] = {
     "connect_timeout": 5,
-    "read_timeout": 60,
-    "retries": {"mode": "adaptive", "max_attempts": 5},
+    "read_timeout": 30,
+    "retries": {"mode": "adaptive", "total_max_attempts": 1},
 }
 _PROBE_CONFIG: dict[str, Any] = {
     "connect_timeout": 3,
     "read_timeout": 5,
-    "retries": {"mode": "standard", "max_attempts": 1},
+    "retries": {"mode": "standard", "total_max_attempts": 3},
 }
 _PROBE_SECONDS = 8.0
+_LISTING_TRIES = 8  # s3fs waits 0.1 s * 1.7**n between them: about 6 s in all
 _REMEDY_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a role) in the environment"
 
 _opened: dict[tuple[int, str], Any] = {}
@@ -71,6 +78,11 @@ def is_local(url: str) -> bool:
 def is_s3(url: str) -> bool:
     """Whether ``url`` is in S3 or a service that speaks its protocol."""
     return url.startswith(("s3://", "s3a://"))
+
+
+def is_memory(url: str) -> bool:
+    """Whether ``url`` lies in this process's memory."""
+    return url.startswith("memory://")
 
 
 def local_path(url: str) -> str:
@@ -107,17 +119,31 @@ def typed_errors(uri: str, action: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ObjectMissingError(f"{uri}: cannot {action}: it does not exist", uri=uri) from error
     except (PermissionError, NoCredentialsError, PartialCredentialsError) as error:
-        raise StoreError(f"{uri}: cannot {action}: {brief(error)}; check the rights", uri=uri) from error
-    except BACKEND_ERRORS as error:
         raise StoreError(
-            f"{uri}: cannot {action}: {brief(error)}; run the job again to resume once storage answers",
+            f"{uri}: cannot {action}: {brief(error)}; check the rights", uri=uri, operation=action
+        ) from error
+    except GaveUpError as error:
+        raise StoreError(
+            f"{uri}: cannot {action}: {error}; run the job again to resume once storage answers",
             uri=uri,
+            operation=action,
+            attempts=error.attempts,
+            seconds=round(error.seconds, 3),
+        ) from error
+    except BACKEND_ERRORS as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free space there and run" if full else "run"
+        after = "" if full else " once storage answers"
+        raise StoreError(
+            f"{uri}: cannot {action}: {brief(error)}; {remedy} the job again to resume{after}",
+            uri=uri,
+            operation=action,
         ) from error
 
 
 def brief(error: BaseException) -> str:
-    """One line of an exception: its class and what it says."""
-    text = " ".join(str(error).split())
+    """One line of an exception: its class and what it says, without credentials."""
+    text = redacted(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -131,7 +157,7 @@ def check_bucket(url: str, storage: StorageSettings, field: str) -> None:
     _refuse_credentials(storage.options, "storage.options")
     options = _s3_options(storage)
     options["config_kwargs"] |= _PROBE_CONFIG
-    filesystem = _filesystem("s3", options)
+    filesystem = _filesystem("s3", options, tries=1)
     try:
         sync(
             filesystem.loop,
@@ -150,6 +176,8 @@ def bucket_refusal(error: BaseException, url: str, storage: StorageSettings, fie
     """The SpecError that explains why S3 refused a request about ``url``."""
     bucket = url.partition("://")[2].partition("/")[0]
     where = storage.endpoint_url or "the AWS endpoint"
+    if isinstance(error, GaveUpError) and error.__cause__ is not None:
+        error = error.__cause__
     if isinstance(error, FileNotFoundError):
         text = f"{url}: bucket {bucket!r} does not exist at {where}; create it or correct {field}"
         return SpecError(text, field=field, uri=url)
@@ -191,20 +219,21 @@ def _refuse_credentials(options: dict[str, Any], field: str) -> None:
             _refuse_credentials(value, f"{field}.{name}")
 
 
-def _filesystem(protocol: str, options: dict[str, Any]) -> Any:
+def _filesystem(protocol: str, options: dict[str, Any], tries: int = _LISTING_TRIES) -> Any:
     credentials = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
     identity = (os.getpid(), digest([protocol, options, credentials]))
     with _opened_lock:
         if identity not in _opened:
-            _opened[identity] = _open(protocol, options)
+            _opened[identity] = _open(protocol, options, tries)
         return _opened[identity]
 
 
-def _open(protocol: str, options: dict[str, Any]) -> Any:
+def _open(protocol: str, options: dict[str, Any], tries: int) -> Any:
     try:
         filesystem = fsspec.filesystem(protocol, skip_instance_cache=True, **options)
         if protocol == "s3":
-            filesystem.retries = 2  # around botocore's own five attempts; s3fs would make it 25
+            filesystem.retries = tries
+            s3fs.core.set_custom_error_handler(is_transient)
             filesystem.connect()  # builds the client; nothing is sent to the service yet
     except (ValueError, ImportError, TypeError, BotoCoreError) as error:
         endpoint = options.get("endpoint_url")

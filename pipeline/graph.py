@@ -33,12 +33,14 @@ from pipeline.events import Event, OnEvent, phase_events
 from pipeline.job_keys import JobKeys
 from pipeline.job_plan import Job, JobPlan, Rejected, VideoJob, plan_job, plan_videos, quarantined_row
 from pipeline.keys import canonical_json, code_digest
+from pipeline.lease import Lease, hold_lease
 from pipeline.manifest import (
+    ChunkJournal,
     ChunkRow,
     VideoRow,
+    VideosTable,
     compact,
     read_video_rows,
-    write_chunk_rows,
     write_quarantined,
 )
 from pipeline.model_files import model_digest
@@ -101,7 +103,12 @@ def run_job(
     pictures = load_pictures(settings)
     digest = model_digest(settings.model) if settings.enhance else ""
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
-    with start_ray(settings.cluster) as cluster, attempt_ledger(run_id) as ledger:
+    with (
+        hold_lease(store, run_id) as lease,
+        start_ray(settings.cluster) as cluster,
+        attempt_ledger(run_id) as ledger,
+    ):
+        store.discard_unfinished()
         context = TaskContext(
             settings.output,
             settings.storage,
@@ -112,9 +119,10 @@ def run_job(
             settings.cluster.max_attempts,
             code_digest(),
             identity=not settings.enhance,
+            fence=lease.fence,
         )
         keys = JobKeys(settings, digest, cluster.device, mask_digests=pictures.mask_digests)
-        run = _Run(run_id, settings, store, cluster, context, on_event)
+        run = _Run(run_id, settings, store, cluster, context, on_event, lease)
         try:
             return run.execute(catalog, keys, pictures, job_yaml, begun)
         finally:
@@ -131,8 +139,13 @@ class _Run:
     cluster: Cluster
     context: TaskContext
     on_event: OnEvent
+    lease: Lease
     chunk_rows: list[ChunkRow] = field(default_factory=list)
     finished: dict[str, VideoRow] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.journal = ChunkJournal(self.store, self.run_id)
+        self.table = VideosTable(self.store)
 
     def execute(
         self,
@@ -176,10 +189,12 @@ class _Run:
         return summary
 
     def close(self) -> None:
-        """Readers' manifests, whatever happened: what is committed is committed."""
-        if self.chunk_rows:
-            write_chunk_rows(self.store, self.chunk_rows)
-        compact(self.store)
+        """Readers' manifests, whatever happened: what is committed is committed. The tables belong to the
+        run that holds the lease."""
+        ours = self.lease.still_ours()
+        self.journal.close(self.chunk_rows, merge=ours)
+        if ours:
+            compact(self.store)
 
     def _index(self, catalog: list[CatalogEntry]) -> list[tuple[CatalogEntry, Row]]:
         by_uri = {entry.uri: entry for entry in catalog}
@@ -249,6 +264,8 @@ class _Run:
                 return
             again: list[Row] = []
             for row in dataset(rows).iter_rows():
+                self.lease.check()
+                self.journal.keep(self.chunk_rows)
                 last = attempt == self.settings.cluster.max_attempts
                 if row["status"] == "failed" and _failure(row).retry and not last:
                     again.append(_retry_row(row))
@@ -281,14 +298,16 @@ class _Run:
         self.chunk_rows += manifest_rows(task, row)
 
     def _quarantine(self, row: VideoRow) -> None:
-        write_quarantined(self.store, row)
+        write_quarantined(self.store, row, self.context.fence)
         self.finished[row.video_uri] = row
+        self.table.note(row)
         self.on_event(Event("log", f"quarantined {row.video_uri}: {row.code}: {row.error}", 0, 0))
 
     def publish(self, video: VideoJob, outcome: VideoRow | Failure) -> None:
         """Book the end of an assembly."""
         if isinstance(outcome, VideoRow):
             self.finished[outcome.video_uri] = outcome
+            self.table.note(outcome)
             self.on_event(Event("video", f"published {outcome.output_rel}", len(self.finished), 0))
         elif outcome.retry:
             raise StoreError(f"{video.task.video.uri}: could not be published: {outcome.message}")

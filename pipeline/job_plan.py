@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
-from pipeline.commit import ChunkStore
+from pipeline.commit import ChunkStore, is_published
 from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
 from pipeline.errors import SourceError
@@ -124,11 +124,11 @@ class _Planner:
         video = VideoRef(entry.uri, row["source_digest"], row["index_key"])
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
-            return quarantined_row(self.keys, video, Failure("store", "its index vanished", True))
+            return quarantined_row(self.keys, video, Failure("store", "its index vanished", True, "plan"))
         try:
             return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
         except SourceError as error:
-            return quarantined_row(self.keys, video, Failure(error.code, str(error), False))
+            return quarantined_row(self.keys, video, Failure(error.code, str(error), False, "plan"))
 
     def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
         """Raises SourceError when the frames do not fit the ``enhance`` list."""
@@ -151,7 +151,7 @@ class _Planner:
         chunk_keys = tuple(unit.key for unit in units.chunks)
         task = VideoTask(video, row.video_key, container, output_relative(entry, container), chunk_keys)
         done = find_row(self.store, entry.uri, row.video_key)
-        if done is not None and (done.status != "done" or not self.store.exists(done.output_rel)):
+        if done is not None and not is_published(self.store, done):
             done = None
         left = [unit for unit in units.chunks if not self._is_done(unit.key)]
         missing = missing_references(units, left, self._is_done)
@@ -191,6 +191,9 @@ def quarantined_row(keys: JobKeys, video: VideoRef, failure: Failure) -> VideoRo
         status="quarantined",
         code=failure.code,
         error=failure.message,
+        stage=failure.stage,
+        attempts=failure.attempts,
+        node=failure.node,
         source_digest=video.source_digest,
         **_job_facts(keys),
     )

@@ -16,14 +16,18 @@ import hashlib
 import json
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import SourceError, StoreError
-from pipeline.filesystem import BACKEND_ERRORS, brief, is_local, local_path, open_filesystem
+from pipeline.filesystem import BACKEND_ERRORS, brief, is_local, is_s3, local_path, open_filesystem
 from pipeline.keys import canonical_json, digest, file_sha256
+from pipeline.retry import DEFAULT, Retry, RetryPolicy
+from pipeline.s3_objects import S3Objects
+from pipeline.s3_requests import wait_or_raise
 from pipeline.settings import StorageSettings
 
 _PLAIN_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,8}")
@@ -39,6 +43,7 @@ class SourceCache:
 
     directory: str
     storage: StorageSettings
+    retry: RetryPolicy = DEFAULT
 
     def local_path(self, uri: str) -> tuple[str, str]:
         """A local file with the content of ``uri`` as it is now, and its SHA-256 hex digest."""
@@ -107,7 +112,7 @@ class SourceCache:
         temporary = self._file(uri, f".{uuid.uuid4().hex}.tmp")
         try:
             with _source_errors(uri, self.storage):
-                fs.get_file(remote, temporary)
+                self._copy(uri, fs, remote, temporary)
             with self._disk_errors():
                 received = os.path.getsize(temporary)
                 if size is not None and received != size:
@@ -120,6 +125,20 @@ class SourceCache:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
         return found
+
+    def _copy(self, uri: str, fs: Any, remote: str, target: str) -> None:
+        """One remote file to the local disk; failures of the passing kind are waited out."""
+        if is_s3(uri):
+            with open(target, "wb") as sink:
+                S3Objects(uri, self.storage, self.retry).fetch(remote, sink)
+            return
+        tries = Retry(self.retry)
+        while True:
+            try:
+                fs.get_file(remote, target)
+                return
+            except BACKEND_ERRORS as error:
+                time.sleep(wait_or_raise(tries, error))
 
     def _cached_path(self, uri: str, digest: str) -> str:
         # Some raw formats are recognised by their extension, so a copy keeps it.

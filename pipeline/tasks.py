@@ -8,6 +8,7 @@ needed, and about a kilobyte of facts afterwards.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -27,7 +28,9 @@ from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import ReelweaveError, SourceError, StoreError
 from pipeline.job_keys import index_key
 from pipeline.keys import code_digest
+from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow
+from pipeline.redact import redacted
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
@@ -54,7 +57,8 @@ _NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What every task of a run needs; a few hundred bytes. ``identity``: nothing is enhanced."""
+    """What every task of a run needs; a few hundred bytes. ``identity``: nothing is enhanced; ``fence``
+    is the token of the run's lease."""
 
     output: str
     storage: StorageSettings
@@ -65,6 +69,7 @@ class TaskContext:
     max_attempts: int
     code: str
     identity: bool = False
+    fence: Fence = NO_LEASE
 
     @property
     def chunks(self) -> ChunkStore:
@@ -78,10 +83,11 @@ class TaskContext:
         return SourceCache(directory, self.storage)
 
 
-def fail(row: Row, code: str, message: str, *, retry: bool) -> Row:
+def fail(row: Row, code: str, message: str, *, retry: bool, stage: str = "", attempts: int = 0) -> Row:
     """The row as a failure, without its arrays."""
     kept = {name: value for name, value in row.items() if not isinstance(value, (np.ndarray, bytes, list))}
-    failure = json.dumps(dataclasses.asdict(Failure(code, message, retry)))
+    told = Failure(code, redacted(message), retry, stage, attempts, platform.node())
+    failure = json.dumps(dataclasses.asdict(told))
     return {**kept, "status": "failed", "failure": failure}
 
 
@@ -95,11 +101,11 @@ def guarded(row: Row, context: TaskContext, step: str, work: Callable[[], Row]) 
         return row
     if context.code != code_digest():
         why = "worker and driver run different code; redeploy the cluster"
-        return fail(row, "code_differs", why, retry=False)
+        return fail(row, "code_differs", why, retry=False, stage=step)
     attempt = begin_attempt(context.ledger, f"{row['key']}/{step}")
+    failed = functools.partial(fail, row, stage=step, attempts=min(attempt, context.max_attempts))
     if attempt > context.max_attempts:
-        return fail(
-            row,
+        return failed(
             "crashed",
             f"{step} did not survive {context.max_attempts} attempts (process killed or out of memory); "
             "try smaller chunks or a larger machine",
@@ -109,16 +115,16 @@ def guarded(row: Row, context: TaskContext, step: str, work: Callable[[], Row]) 
     try:
         out = {**row, **work()}
     except SourceError as error:
-        return fail(row, error.code, str(error), retry=False)
+        return failed(error.code, str(error), retry=False)
     except StoreError as error:
-        return fail(row, "store", str(error), retry=True)
+        return failed("store", str(error), retry=True)
     except ReelweaveError as error:
-        return fail(row, str(error.facts.get("code", "refused")), str(error), retry=False)
+        return failed(str(error.facts.get("code", "refused")), str(error), retry=False)
     except (ImportError, AttributeError, NameError) as error:
-        return fail(row, "internal", f"{step}: {type(error).__name__}: {error}", retry=False)
+        return failed("internal", f"{step}: {type(error).__name__}: {error}", retry=False)
     except Exception as error:
         # Whatever else (out of memory on the device, a codec's mood): the neighbours must not suffer.
-        return fail(row, "failed", f"{step}: {type(error).__name__}: {error}", retry=True)
+        return failed("failed", f"{step}: {type(error).__name__}: {error}", retry=True)
     out["seconds"] = float(row.get("seconds", 0.0)) + time.monotonic() - begun
     out["attempts"] = max(int(row.get("attempts", 0)), attempt)
     out["node"] = platform.node()
@@ -282,7 +288,7 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
                 "assemble_seconds": round(time.monotonic() - begun, 3),
             },
         )
-        published = publish_video(chunks.store, finished, video.output_rel, row)
+        published = publish_video(chunks.store, finished, video.output_rel, row, context.fence)
     context.sources.evict(video.video.uri, video.video.source_digest)
     return published
 

@@ -76,8 +76,14 @@ class VideoTask:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a unit failed: ``code`` is a stable word; ``retry`` tells whether trying again may help."""
+    """Why a unit failed: ``code`` is a stable word; ``retry`` tells whether trying again may help.
+
+    ``stage`` is the step that failed, ``attempts`` how often it was begun, ``node`` where it was last.
+    """
 
     code: str
     message: str
     retry: bool
+    stage: str = ""
+    attempts: int = 0
+    node: str = ""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from jobs.clean import clean
+from jobs.cli import app
 from jobs.outputs import open_output
 from jobs.status import count, read_status, status_json
-from jobs.verify import check_videos, verify_json
+from jobs.verify import check_videos, foreign_objects, verify_json
 from pipeline.errors import SpecError, StoreError
+from pipeline.lease import LeaseHeldError, hold_lease
 from pipeline.manifest import read_video_rows, replace_done_row
 from pipeline.store import Store
 from tests.jobs.media import published_store, write_clip, write_plan
@@ -146,12 +150,38 @@ def test_a_published_object_that_is_no_video_is_bad(tmp_path: Path) -> None:
     assert bad.problem.startswith("not decodable")
 
 
+def _but_work_and_leases(store: Store) -> list[str]:
+    return [path for path in store.list("") if not path.startswith((".work/", "manifests/leases/"))]
+
+
 def test_clean_removes_work_files_and_nothing_else(tmp_path: Path) -> None:
     store = published_store(tmp_path / "out")
-    before = [path for path in store.list("") if not path.startswith(".work/")]
+    before = _but_work_and_leases(store)
     assert clean(store) == 1
-    assert store.list("") == before
+    assert store.list(".work") == []
+    assert _but_work_and_leases(store) == before
     assert clean(store) == 0
+
+
+def test_clean_refuses_at_once_while_a_run_goes_on(tmp_path: Path) -> None:
+    store = published_store(tmp_path / "out")
+    with hold_lease(store, "the-run"):
+        with pytest.raises(LeaseHeldError, match="run the-run on"):
+            clean(store)
+        assert store.list(".work")
+    assert clean(store) == 1
+
+
+def test_a_foreign_file_among_the_results_is_bad(tmp_path: Path) -> None:
+    store = published_store(tmp_path / "out", quarantined=True)
+    write_clip(tmp_path / "out" / "videos" / "deep" / "b.mp4")
+    done = [row for row in read_video_rows(store) if row.status == "done"]
+    (bad,) = foreign_objects(store, done)
+    assert bad.output_uri == store.uri("videos/deep/b.mp4")
+    assert bad.problem.startswith("foreign: no manifest row speaks of it")
+    found = CliRunner().invoke(app, ["verify", store.root, "--json"])
+    assert found.exit_code == 1
+    assert json.loads(found.stdout) == {"checked": 1, "bad": [dataclasses.asdict(bad)]}
 
 
 @pytest.mark.parametrize("state", [{"left": ("/in/late.mp4",)}, {"quarantined": True}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,6 +53,8 @@ def test_errors_become_failures_that_know_whether_retrying_helps(
     row = guarded(dict(ROW), context, f"step {code}", failing(error))
     failure = json.loads(row["failure"])
     assert (row["status"], failure["code"], failure["retry"]) == ("failed", code, retry)
+    told = (failure["stage"], failure["attempts"], failure["node"])
+    assert told == (f"step {code}", 1, platform.node())
 
 
 def test_a_unit_that_was_begun_too_often_is_given_up_without_being_tried(context: TaskContext) -> None:

@@ -15,10 +15,17 @@ from pipeline.catalog import CatalogEntry, output_relative, resolve_catalog
 from pipeline.errors import SpecError
 from pipeline.settings import StorageSettings
 from pipeline.store import Store
+from tests.pipeline.storage.conftest import make_place
 from tests.support.s3 import S3Bucket
 
 ODD_NAME = "-dash ünï ☃ 'q' %20.mp4"
 OUT = "/elsewhere/out"
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, StorageSettings]:
+    """Where sources lie: sources of a job are read by many processes."""
+    return make_place(request.param, request, tmp_path)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -145,3 +146,10 @@ def test_the_code_digest_follows_pixel_code_and_nothing_else(
 
 def test_objects_are_spread_over_folders_by_key() -> None:
     assert object_path("ab" + "0" * 62, ".mkv") == f".work/ab/ab{'0' * 62}.mkv"
+
+
+def test_work_files_spread_evenly_over_prefixes() -> None:
+    """S3 divides a bucket by key prefixes; a job's objects must not all fall into one division."""
+    folders = Counter(object_path(digest(number), ".mkv").rpartition("/")[0] for number in range(8192))
+    assert len(folders) == 256
+    assert max(folders.values()) < 2 * 8192 / 256

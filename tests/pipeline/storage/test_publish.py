@@ -74,7 +74,7 @@ def test_a_published_video_has_its_bytes_and_a_row_that_describes_them(store: St
     assert find_row(store, URI, ROW.video_key) == row
     assert find_row(store, URI, "other") is None
     folder = hashlib.sha256(URI.encode()).hexdigest()[:16]
-    assert store.exists(f"manifests/videos/{folder}/{ROW.video_key}.json")
+    assert store.exists(f"manifests/videos/{folder}/{ROW.video_key}.{0:010d}.json")
 
 
 def test_publishing_again_writes_nothing(store: Store, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_an_unreadable_row_is_named(store: Store) -> None:
     store.put(row_path(URI, "k", "done"), b'{"status": "done"}')
     with pytest.raises(StoreError, match="not a manifest row") as caught:
         read_video_rows(store)
-    assert caught.value.facts["uri"].endswith("/k.json")
+    assert caught.value.facts["uri"].endswith("/k.0000000000.json")
 
 
 def test_the_parquet_manifest_has_a_fixed_schema_even_when_empty(store: Store, tmp_path: Path) -> None:

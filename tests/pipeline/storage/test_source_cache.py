@@ -14,11 +14,13 @@ import pytest
 
 import pipeline.source_cache
 from pipeline.errors import SourceError, StoreError
+from pipeline.retry import RetryPolicy
 from pipeline.settings import StorageSettings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
-from tests.support.dropping_proxy import dropping_proxy
-from tests.support.s3 import S3Bucket
+from tests.pipeline.storage.conftest import make_place
+from tests.support.fault_proxy import Fault, Kind, fault_proxy
+from tests.support.s3 import S3Bucket, client
 
 ODD_NAME = "-dash ünï ☃ 'q' %20.mp4"
 
@@ -29,6 +31,12 @@ def _sha(data: bytes) -> str:
 
 def _open(cache: SourceCache, uri: str) -> tuple[str, str]:
     return cache.local_path(uri)
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, StorageSettings]:
+    """Where sources lie: sources of a job are read by many processes."""
+    return make_place(request.param, request, tmp_path)
 
 
 @pytest.fixture
@@ -127,27 +135,37 @@ def test_a_planned_version_in_the_cache_needs_no_network(s3: S3Bucket, tmp_path:
 def test_processes_of_a_node_share_one_download(s3: S3Bucket, tmp_path: Path) -> None:
     data = os.urandom(1 << 20)
     Store(s3.url, s3.storage).put("a.mp4", data)
-    with dropping_proxy(s3.endpoint_url) as proxy:
+    with fault_proxy(s3.endpoint_url) as proxy:
         cache = SourceCache(str(tmp_path), StorageSettings(proxy.endpoint_url))
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(3, mp_context=context) as pool:
             jobs = [pool.submit(_open, cache, f"{s3.url}/a.mp4") for _ in range(6)]
             assert len({job.result(timeout=60) for job in jobs}) == 1
-        assert proxy.seen.count("GET") == 1
+        assert proxy.count("GET") == 1
     assert sorted(Path(name).suffix for name in os.listdir(tmp_path)) == [".json", ".lock", ".mp4"]
 
 
 def test_an_interrupted_download_leaves_no_file(s3: S3Bucket, tmp_path: Path) -> None:
     Store(s3.url, s3.storage).put("a.mp4", b"film")
-    with dropping_proxy(s3.endpoint_url) as proxy:
-        options = {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 1}}}
-        cache = SourceCache(str(tmp_path), StorageSettings(proxy.endpoint_url, options))
-        proxy.drop.extend(["GET"] * 10)
+    with fault_proxy(s3.endpoint_url) as proxy:
+        quick = RetryPolicy(attempts=3, base=0.01)
+        cache = SourceCache(str(tmp_path), StorageSettings(proxy.endpoint_url), quick)
+        proxy.faults.append(Fault("GET", "lost", times=1000))
         with pytest.raises(StoreError, match="run the job again"):
             cache.local_path(f"{s3.url}/a.mp4")
         assert [name for name in os.listdir(tmp_path) if not name.endswith(".lock")] == []
-        proxy.drop.clear()
+        proxy.faults.clear()
         assert cache.local_path(f"{s3.url}/a.mp4")[1] == _sha(b"film")
+
+
+@pytest.mark.parametrize("kind", ["slow_down", "reset", "lost", "truncated"])
+def test_a_shaky_download_is_whole(s3: S3Bucket, tmp_path: Path, kind: Kind) -> None:
+    data = os.urandom(1 << 19)
+    client(s3.endpoint_url).put_object(Bucket=s3.name, Key="a.mp4", Body=data)  # nobody wrote a digest
+    with fault_proxy(s3.endpoint_url, Fault("GET", kind, times=2), Fault("HEAD", kind)) as proxy:
+        cache = SourceCache(str(tmp_path), StorageSettings(proxy.endpoint_url), RetryPolicy(base=0.01))
+        assert cache.local_path(f"{s3.url}/a.mp4")[1] == _sha(data)
+        assert proxy.exhausted
 
 
 def test_a_damaged_record_is_only_a_lost_memory(tmp_path: Path, hashed: list[str]) -> None:
@@ -172,4 +190,5 @@ def test_a_cache_is_a_plain_value() -> None:
     assert asdict(SourceCache("/tmp/x", StorageSettings())) == {
         "directory": "/tmp/x",
         "storage": {"endpoint_url": None, "options": {}},
+        "retry": asdict(RetryPolicy()),
     }

@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_be_written_is_refused() -> None:
     assert "/proc/self" in str(error)
 
 
-@pytest.mark.parametrize("root", ["gs://bucket/out", "http://host/out", "s3://", "memory://x"])
+@pytest.mark.parametrize("root", ["gs://bucket/out", "http://host/out", "s3://", "memory://"])
 def test_storage_without_exclusive_creation_is_refused(root: str) -> None:
     with pytest.raises(SpecError) as caught:
         Store(root)
