@@ -11,7 +11,7 @@ import torch
 from operators.attention.install import install
 from operators.attention.policies.base import Unit
 from operators.attention.policies.knots import Knots
-from operators.attention.policies.registry import build_policy
+from operators.attention.policies.registry import Surroundings, build_policy
 from operators.attention.policies.scene import Anchors, Independent, JointAnchors
 from operators.attention.session import SharedAttention
 from operators.attention.tokens import BOUNDED, Budgets
@@ -211,7 +211,7 @@ def test_only_the_knots_that_are_read_are_replayed(parts: tuple[LatentModel, Sha
     with torch.no_grad():
         for policy, replays in (("none", 1), ("anchors", 2), ("knots_hard", 3), ("knots", 4)):
             stage.prior.calls = 0
-            run_stage(stage, [unit(frames[1], 1)], build_policy(policy, (0, 4, 8)), known)
+            run_stage(stage, [unit(frames[1], 1)], build_policy(policy, Surroundings(0, (0, 4, 8))), known)
             assert stage.prior.calls == len(TIMESTEPS) * (replays + 1), policy
 
 
@@ -260,4 +260,4 @@ def test_a_knot_without_a_trajectory_is_named(parts: tuple[LatentModel, SharedAt
 
 def test_an_unknown_policy_is_refused_with_those_that_exist() -> None:
     with pytest.raises(OperatorError, match=r"'median' is unknown.*knots_hard"):
-        build_policy("median", (0, 4))
+        build_policy("median", Surroundings(0, (0, 4)))
