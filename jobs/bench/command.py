@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from jobs.bench import consistency, cost, gops, prior, restoration, sharing, video
+from jobs.bench import consistency, cost, gops, identity, prior, restoration, sharing, video
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
@@ -15,6 +15,7 @@ from pipeline.errors import SpecError
 BENCHMARKS: dict[str, Callable[[bool], BenchResult]] = {
     "cost": cost.run,
     "gops": gops.run,
+    "identity": identity.run,
     "restoration": restoration.run,
 }
 #: Benchmarks of a folder, given by --pictures; those of OWN_PICTURES need none.
