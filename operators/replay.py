@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from operators.attention.harvest import Harvest, Keep
+from operators.attention.harvest import Harvest
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.reading import ALONE, Alignment, Reader, Reading
 from operators.attention.session import Record, SharedAttention
@@ -85,7 +85,7 @@ def run_stage(
     states = [begin(stage.solver, unit.y, unit.noise, stage.prior, unit.draws) for unit in units]
     seen: list[list[Tensor]] = [[] for _ in units]
     for i in range(len(stage.solver.timesteps)):
-        references = StepReferences(stage, i, trajectories, policy.keep)
+        references = StepReferences(stage, i, trajectories, policy)
         for n, unit in enumerate(units):
             if trace:
                 seen[n].append(states[n].z)
@@ -134,10 +134,11 @@ class StepReferences:
     knots read style and anchors. So nothing recurses, and what a reference leaves is the same whoever
     replays it. Implements `operators.attention.policies.base.References`."""
 
-    def __init__(self, stage: Stage, step: int, trajectories: Trajectories, keep: Keep) -> None:
+    def __init__(self, stage: Stage, step: int, trajectories: Trajectories, policy: SharingPolicy) -> None:
         self.step, self.timestep = step, stage.solver.timesteps[step]
         self.mirrored = mirrored_axes(stage.solver, step)
         self.left: dict[int, Harvest] = {}
+        keep, self.copies = policy.keep, policy.copies
         # Statistics that nothing is aligned to would be computed for nothing.
         aligned = stage.style is not None and stage.style.align
         self.keep = replace(
@@ -184,7 +185,8 @@ class StepReferences:
                 raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
             record = self.record()
             z = self._trajectories.knots[ordinal][self.step][None]
-            self._knots[ordinal] = _Replayed(record.harvest, self._replay(z, self.scene_reading(), record))
+            reading = replace(self.scene_reading(), own_weight=self.copies.knot)
+            self._knots[ordinal] = _Replayed(record.harvest, self._replay(z, reading, record))
         return self._knots[ordinal]
 
     def record(self) -> Record:
@@ -201,7 +203,7 @@ class StepReferences:
 
     def joint_reading(self) -> Reading:
         """The rows themselves, each other and the style, aligned to it by their pooled statistics."""
-        return replace(self.style_reading(), joint=True, choice=self._choice)
+        return replace(self.style_reading(), joint=True, choice=self._choice, own_weight=self.copies.anchor)
 
     def scene_reading(self) -> Reading:
         """The rows themselves, style and anchors, aligned by the anchors' statistics."""

@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 
 from operators.attention.install import install
 from operators.attention.policies.base import SharingPolicy, Unit
-from operators.attention.policies.registry import Surroundings, build_policy, matcher
+from operators.attention.policies.registry import Surroundings, build_policy, copies_of, matcher
 from operators.attention.policies.scene import Anchors, JointAnchors
 from operators.correspondence.chunk_fields import chunk_fields
 from operators.correspondence.fields import Field
@@ -99,7 +99,8 @@ class Enhancer:
 
     def anchors(self, task: FrameTask, frames: np.ndarray[Any, Any]) -> bytes:
         """L1: the anchors [A, h, w, 3] of one scene, denoised jointly."""
-        (blob,) = self._references(task, frames, [task.ordinals], JointAnchors(), None)
+        copies = copies_of(self.config.consistency.sharing)
+        (blob,) = self._references(task, frames, [task.ordinals], JointAnchors(copies), None)
         return blob
 
     def knots(
@@ -110,7 +111,8 @@ class Enhancer:
         Together they share the replays of what they read; what a knot becomes does not depend on the others.
         """
         alone = [(ordinal,) for ordinal in task.ordinals]
-        blobs = self._references(task, frames, alone, Anchors(), load(anchors or b""))
+        policy = Anchors(copies_of(self.config.consistency.sharing))
+        blobs = self._references(task, frames, alone, policy, load(anchors or b""))
         return dict(zip(task.ordinals, blobs, strict=True))
 
     def chunk(

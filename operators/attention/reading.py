@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,12 +49,13 @@ class Alignment:
 class Reading:
     """What the rows of a network call attend to: their ``own`` keys (False: references take their place)
     and the ``readers``. ``joint`` lets all rows attend to each other (anchors only), to the tokens of
-    ``choice`` where it is given. ``replace`` may stand in for the attention of a layer. ``record`` asks that
-    what the call leaves be kept for units after it."""
+    ``choice`` where it is given. Own keys count ``own_weight`` times. ``replace`` may stand in for the
+    attention of a layer. ``record`` asks that what the call leaves be kept for units after it."""
 
     readers: tuple[Reader, ...] = ()
     alignment: Alignment | None = None
     own: bool = True
+    own_weight: int = 1
     joint: bool = False
     choice: TokenChoice | None = None
     replace: Replacement | None = None
@@ -116,14 +118,16 @@ class _Part:
 
 
 def _own_part(reading: Reading, k: Tensor, v: Tensor, chosen: Chosen | None) -> _Part:
-    rows = k.shape[0]
+    rows, length = k.shape[0], k.shape[2]
+    own = k.new_full((length,), math.log(reading.own_weight))
     if not reading.joint or rows == 1:
-        return _Part(k, v)
-    if chosen is None:
+        return _Part(k, v, own if reading.own_weight > 1 else None)
+    if chosen is None and reading.own_weight == 1:
         return _Part(as_one(k, rows), as_one(v, rows))
-    bias = torch.cat([k.new_zeros(k.shape[2]), chosen.log_count.to(k).repeat(rows - 1)])
-    index = chosen.index.to(k.device)
-    return _Part(_with_others(k, index), _with_others(v, index), bias)
+    index = torch.arange(length) if chosen is None else chosen.index
+    count = k.new_zeros(length) if chosen is None else chosen.log_count.to(k)
+    index = index.to(k.device)
+    return _Part(_with_others(k, index), _with_others(v, index), torch.cat([own, count.repeat(rows - 1)]))
 
 
 def _with_others(x: Tensor, index: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from operators.attention.install import install
-from operators.attention.policies.base import Unit
+from operators.attention.policies.base import AMONG_KNOTS, ONCE, Unit
 from operators.attention.policies.knots import Knots
 from operators.attention.policies.registry import Surroundings, build_policy
 from operators.attention.policies.scene import Anchors, Independent, JointAnchors
@@ -134,6 +134,27 @@ def test_a_static_scene_stays_static(parts: tuple[LatentModel, SharedAttention])
     rendered = render(stage, frames, [1, 2, 3, 5, 6, 7], [0, 4, 8])
     first = rendered[1]
     assert max((other - first).abs().max().item() for other in rendered.values()) < 1e-3
+
+
+@pytest.mark.parametrize("knot", [4, 0], ids=["knot", "anchor"])
+def test_an_equal_frame_beside_a_knot_becomes_what_the_knot_became(
+    parts: tuple[LatentModel, SharedAttention], knot: int
+) -> None:
+    """It meets itself, the knot and, where that is one, the anchor: so must the knot, or it stands out."""
+    stage, frames = stage_of(parts), clip(9)
+    anchors, knots = references(stage, frames)
+    made = anchors.pictures[:1] if knot == 0 else knots[knot].pictures
+    seen = anchors.trajectory[0] if knot == 0 else knots[knot].trajectory[0]
+    far = knot + 4000
+    beside = [unit(frames[knot], knot + 1)]
+    apart = []
+    for copies in (AMONG_KNOTS, ONCE):
+        known = Trajectories(anchors.trajectory, {knot: seen, far: knots[8].trajectory[0]})
+        with torch.no_grad():
+            (found,) = run_stage(stage, beside, Knots((knot, far), copies=copies), known)
+        apart.append(float((found.pictures - made).abs().mean()))
+    assert apart[0] < 1e-5
+    assert apart[1] > 10 * apart[0]
 
 
 def test_units_that_lie_across_a_knot_are_refused(parts: tuple[LatentModel, SharedAttention]) -> None:

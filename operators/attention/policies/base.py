@@ -34,6 +34,22 @@ class Unit:
     draws: NoiseSource | None = None
 
 
+@dataclass(frozen=True)
+class Copies:
+    """How often a frame meets a picture like its own in what it reads, where it is next to an ``anchor`` or a
+    ``knot``: as itself, as that knot, as that anchor.
+
+    References count their own keys as often when they are made and replayed. Otherwise scene and style would
+    weigh more in a knot than in the frames beside it, and every knot would stand out.
+    """
+
+    anchor: int = 1
+    knot: int = 1
+
+
+ONCE, AMONG_ANCHORS, AMONG_KNOTS = Copies(), Copies(anchor=2), Copies(anchor=3, knot=2)
+
+
 class References(Protocol):
     """What can be read at one step (``step`` counts from 0, ``timestep`` is the network's). ``mirrored``
     are the axes of [B, C, h, w] along which the solver mirrors what the network sees."""
@@ -68,9 +84,11 @@ class References(Protocol):
 
 
 class SharingPolicy(Protocol):
-    """Decides what units read. ``keep`` is what harvests hold for it."""
+    """Decides what units read. ``keep`` is what harvests hold for it, ``copies`` how often references count
+    themselves."""
 
     keep: Keep
+    copies: Copies
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """What the rows of ``unit`` attend to at this step."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from operators.attention.harvest import WHAT_READING_NEEDS, Keep
-from operators.attention.policies.base import References, Unit
+from operators.attention.policies.base import ONCE, Copies, References, Unit
 from operators.attention.reading import Reader, Reading
 
 
@@ -17,6 +17,7 @@ class ChunkFirst:
 
     first: int
     keep: Keep = WHAT_READING_NEEDS
+    copies: Copies = ONCE
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """Itself, the style and the first frame of the chunk."""
@@ -32,6 +33,7 @@ class ChunkJoint:
     square of the chunk."""
 
     keep: Keep = WHAT_READING_NEEDS
+    copies: Copies = ONCE
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """All rows and the style."""
@@ -49,6 +51,7 @@ class SparseCausal:
 
     first: int
     keep: Keep = WHAT_READING_NEEDS
+    copies: Copies = ONCE
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """The style, the first frame and the previous one."""

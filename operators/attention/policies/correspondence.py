@@ -18,7 +18,7 @@ from torch import Tensor
 from operators.attention.bias import log_weight
 from operators.attention.harvest import Keep
 from operators.attention.layer_call import LayerCall
-from operators.attention.policies.base import WITH_WHOLE_BANKS, References, Unit
+from operators.attention.policies.base import ONCE, WITH_WHOLE_BANKS, Copies, References, Unit
 from operators.attention.policies.views import Fields, View, knot_views
 from operators.attention.reading import Reading, aligned_heads, as_one
 from operators.correspondence.gathered import gathered_attention
@@ -33,6 +33,7 @@ class Correspondence:
     fields: Fields
     anchors: tuple[int, ...]
     keep: Keep = WITH_WHOLE_BANKS
+    copies: Copies = ONCE
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """All tokens of the frame itself and of the style; matches in anchors and knots."""

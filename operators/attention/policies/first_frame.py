@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from operators.attention.harvest import WHAT_READING_NEEDS, Keep
-from operators.attention.policies.base import References, Unit
+from operators.attention.policies.base import ONCE, Copies, References, Unit
 from operators.attention.reading import Reading
 
 
@@ -15,6 +15,7 @@ class FirstFrame:
     own keys. What a frame shows for the first time finds nothing of its own to read."""
 
     keep: Keep = WHAT_READING_NEEDS
+    copies: Copies = ONCE
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """The first frame and the style."""

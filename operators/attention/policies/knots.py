@@ -10,7 +10,7 @@ import torch
 from operators.attention.bias import log_weight
 from operators.attention.harvest import WHAT_READING_NEEDS, Keep
 from operators.attention.hat import bracket
-from operators.attention.policies.base import References, Unit
+from operators.attention.policies.base import AMONG_KNOTS, Copies, References, Unit
 from operators.attention.reading import Reader, Reading
 from operators.errors import OperatorError
 
@@ -23,6 +23,7 @@ class Knots:
     grid: tuple[int, ...]
     hard: bool = False
     keep: Keep = WHAT_READING_NEEDS
+    copies: Copies = AMONG_KNOTS
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """Itself, style, anchors and the two bracketing knots under hat weights (section 6.4 of the design:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from operators.attention.harvest import Keep
 from operators.attention.layer_call import LayerCall
-from operators.attention.policies.base import WITH_OUTPUTS, References, Unit
+from operators.attention.policies.base import AMONG_KNOTS, WITH_OUTPUTS, Copies, References, Unit
 from operators.attention.policies.knots import Knots
 from operators.attention.policies.views import Fields, View, carried, knot_views
 from operators.attention.reading import Reading
@@ -31,6 +31,7 @@ class Propagated:
     grid: tuple[int, ...]
     fields: Fields
     keep: Keep = WITH_OUTPUTS
+    copies: Copies = AMONG_KNOTS
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """What ``knots`` reads, and propagation in its place where layers are coarse."""

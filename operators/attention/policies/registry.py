@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from operators.attention.policies.base import SharingPolicy
+from operators.attention.policies.base import AMONG_ANCHORS, AMONG_KNOTS, ONCE, Copies, SharingPolicy
 from operators.attention.policies.chunk import ChunkFirst, ChunkJoint, SparseCausal
 from operators.attention.policies.correspondence import Correspondence
 from operators.attention.policies.first_frame import FirstFrame
@@ -35,12 +35,25 @@ _POLICIES: Mapping[str, Callable[[Surroundings], SharingPolicy]] = {
     "sparse_causal": lambda around: SparseCausal(around.anchors[0]),
     "chunk_first": lambda around: ChunkFirst(around.first),
     "chunk_joint": lambda around: ChunkJoint(),
-    "anchors": lambda around: Anchors(),
+    "anchors": lambda around: Anchors(AMONG_ANCHORS),
     "knots_hard": lambda around: Knots(around.grid, hard=True),
     "knots": lambda around: Knots(around.grid),
     "propagate": lambda around: Propagated(around.grid, around.fields),
     "correspondence": lambda around: Correspondence(around.grid, around.fields, around.anchors),
 }
+
+
+_COPIES = {
+    "anchors": AMONG_ANCHORS,
+    "knots_hard": AMONG_KNOTS,
+    "knots": AMONG_KNOTS,
+    "propagate": AMONG_KNOTS,
+}
+
+
+def copies_of(name: str) -> Copies:
+    """How often anchors and knots count themselves under the policy ``name``."""
+    return _COPIES.get(name, ONCE)
 
 
 def build_policy(name: str, around: Surroundings, *, merge: float = 0.0) -> SharingPolicy:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from operators.attention.harvest import WHAT_READING_NEEDS, Keep
-from operators.attention.policies.base import References, Unit
+from operators.attention.policies.base import AMONG_KNOTS, ONCE, Copies, References, Unit
 from operators.attention.reading import Reading
 
 
@@ -14,6 +14,7 @@ class Independent:
     """``none``: a frame reads itself and the style."""
 
     keep: Keep = WHAT_READING_NEEDS
+    copies: Copies = ONCE
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """Itself and the style."""
@@ -24,6 +25,7 @@ class Independent:
 class JointAnchors:
     """How anchors come to be: the rows of the unit read each other and the style."""
 
+    copies: Copies = AMONG_KNOTS
     keep: Keep = WHAT_READING_NEEDS
 
     def reading(self, unit: Unit, references: References) -> Reading:
@@ -35,8 +37,9 @@ class JointAnchors:
 class Anchors:
     """``anchors``, and how knots come to be: a frame reads itself, the style and the scene's anchors."""
 
+    copies: Copies = AMONG_KNOTS
     keep: Keep = WHAT_READING_NEEDS
 
     def reading(self, unit: Unit, references: References) -> Reading:
         """Itself, style and anchors."""
-        return references.scene_reading()
+        return replace(references.scene_reading(), own_weight=self.copies.knot)

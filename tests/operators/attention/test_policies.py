@@ -11,7 +11,7 @@ from torch import Tensor
 from operators.attention.harvest import Harvest, Keep
 from operators.attention.install import install
 from operators.attention.layer_call import LayerCall
-from operators.attention.policies.base import References, Unit
+from operators.attention.policies.base import ONCE, Copies, References, Unit
 from operators.attention.policies.knots import knot_weights
 from operators.attention.reading import Reader, Reading
 from operators.attention.session import Record
@@ -59,6 +59,7 @@ class Previous:
     """Each unit reads, in place of its own keys, the unit before it at the same step."""
 
     keep: Keep = field(default_factory=lambda: Keep(moments=False, norms=False))
+    copies: Copies = ONCE
 
     def reading(self, unit: Unit, references: References) -> Reading:
         before = references.left.get(unit.ordinals[0] - 1)
