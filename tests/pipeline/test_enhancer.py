@@ -203,7 +203,8 @@ def test_every_sharing_policy_runs_and_differs_from_knots(styled: Enhancer, shar
     elif sharing == "anchors":
         anchors = enhancer.anchors(task(0, 8), frames[[0, 8]])
         found = enhancer.chunk(task(*range(9)), frames, (0, 4, 8), anchors, {})
-        assert np.array_equal(found[[0, 8]], reference[[0, 8]])
+        # Frames meet an anchor once less where there are no knots, and anchors count themselves as often.
+        assert not np.array_equal(found[[0, 8]], reference[[0, 8]])
     else:
         found = chunk(enhancer, frames, range(9), (0, 4, 8))
         assert np.array_equal(found[4], reference[4])

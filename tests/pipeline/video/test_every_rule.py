@@ -91,6 +91,7 @@ from pipeline.video.encode import encode_rgb_segment
 from pipeline.video.encoders import open_encoder, plan_encoder
 from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes, index_to_bytes
+from pipeline.video.integers import Hashes, Integers
 from pipeline.video.opening import Decoder
 from pipeline.video.planes import plane_bytes, plane_rows
 from pipeline.video.rgb import decode_rgb
@@ -258,7 +259,8 @@ def test_the_stored_index_has_no_float_and_comes_back_equal(tmp_path):
     index = index_of(make_clip(tmp_path / "a.mp4", Clip(pts=(0, 500, 1777, 1800, 4000), audio="aac")))
     stored = index_from_bytes(index_to_bytes(index))
     assert stored == index
-    assert {type(value) for value in _leaves(stored)} <= {int, str, bool, Fraction, type(None)}
+    exact = {int, str, bool, Fraction, type(None), Integers, Hashes, bytes}
+    assert {type(value) for value in _leaves(stored)} <= exact
 
 
 def _leaves(value: Any) -> Iterator[Any]:
