@@ -59,7 +59,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import StoreError
+from pipeline.errors import ResultLostError, StoreError
 from pipeline.filesystem import ObjectMissingError, typed_errors
 from pipeline.keys import StrPath, canonical_json, file_sha256, object_path
 from pipeline.lease import NO_LEASE, Fence
@@ -127,14 +127,18 @@ class ChunkStore:
             return self.commit(key, suffix, file.name, facts)
 
     def fetch(self, receipt: Receipt, local_path: StrPath) -> None:
-        """Downloads a result. Raises StoreError, after withdrawing the receipt, if its bytes changed."""
-        self.store.get_file(receipt.object, local_path)
+        """Downloads a result. Raises ResultLostError, after withdrawing the receipt, if its bytes changed
+        or it is gone."""
+        try:
+            self.store.get_file(receipt.object, local_path)
+        except ObjectMissingError as error:
+            raise self._corrupt(receipt) from error
         if file_sha256(local_path) != receipt.sha256:
             os.unlink(local_path)
             raise self._corrupt(receipt)
 
     def read(self, receipt: Receipt) -> bytes:
-        """A result's bytes. Raises StoreError, after withdrawing the receipt, if they changed."""
+        """A result's bytes. Raises ResultLostError, after withdrawing the receipt, if they changed."""
         with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
             path = os.path.join(folder, "object")
             self.fetch(receipt, path)
@@ -153,10 +157,10 @@ class ChunkStore:
             self.store.delete(receipt.object)  # line 5
         return winner
 
-    def _corrupt(self, receipt: Receipt) -> StoreError:
+    def _corrupt(self, receipt: Receipt) -> ResultLostError:
         self.store.delete(object_path(receipt.key, ".json"))
         uri = self.store.uri(receipt.object)
-        return StoreError(
+        return ResultLostError(
             f"{uri}: its bytes are not those that were committed; run the job again, which recomputes it",
             uri=uri,
             key=receipt.key,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,8 @@ from pipeline.catalog import CatalogEntry, output_extensions, output_relative, r
 from pipeline.commit import ChunkStore, is_published
 from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
-from pipeline.errors import SourceError
+from pipeline.errors import ResultLostError, SourceError
+from pipeline.failures import LOST, failure_of
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
 from pipeline.manifest import VideoRow, find_row
@@ -119,16 +119,17 @@ class _Planner:
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
         if row["status"] == "failed":
-            failure = Failure(**json.loads(row["failure"]))
-            return quarantined_row(self.keys, VideoRef(entry.uri, "", ""), failure)
+            return quarantined_row(self.keys, VideoRef(entry.uri, "", ""), failure_of(row))
         video = VideoRef(entry.uri, row["source_digest"], row["index_key"])
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
-            return quarantined_row(self.keys, video, Failure("store", "its index vanished", True, "plan"))
+            return quarantined_row(self.keys, video, Failure(LOST, "its index vanished", False, "plan"))
         try:
             return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
         except SourceError as error:
             return quarantined_row(self.keys, video, Failure(error.code, str(error), False, "plan"))
+        except ResultLostError as error:
+            return quarantined_row(self.keys, video, Failure(LOST, str(error), False, "plan"))
 
     def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
         """Raises SourceError when the frames do not fit the ``enhance`` list."""
