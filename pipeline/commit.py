@@ -65,6 +65,7 @@ from pipeline.keys import StrPath, canonical_json, file_sha256, object_path
 from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow, create_done_row, find_row, replace_done_row, withdraw_rows
 from pipeline.objects import ObjectInfo
+from pipeline.proof import is_published, note_proven
 from pipeline.store import Store
 
 _PUBLISH_ATTEMPTS = 4
@@ -167,14 +168,6 @@ class ChunkStore:
         )
 
 
-def is_published(store: Store, row: VideoRow) -> bool:
-    """Whether a row speaks of a done video whose file is in place, in the size that was published."""
-    if row.status != "done":
-        return False
-    size, expected = store.stat_size(row.output_rel), row.metrics.get("bytes")
-    return size is not None and expected in (None, size)
-
-
 def publish_video(
     store: Store, local_path: StrPath, output_rel: str, row: VideoRow, fence: Fence = NO_LEASE
 ) -> VideoRow:
@@ -207,8 +200,12 @@ def publish_video(
         fence.check(store)  # line 4
         withdraw_rows(store, row.video_uri, fence.token)  # line 5
         if _replace(store, output_rel, local, seen, sha256):  # line 6
+            replaced = store.stat(output_rel)
             fence.check(store)  # line 7
-            return ours if _create(store, ours) else _settle(store, ours)  # lines 8 and 9
+            row_that_stands = ours if _create(store, ours) else _settle(store, ours)  # lines 8 and 9
+            if replaced is not None and row_that_stands is ours:
+                note_proven(store, ours, replaced)
+            return row_that_stands
     uri = store.uri(output_rel)
     raise StoreError(
         f"{uri}: was replaced by others {_PUBLISH_ATTEMPTS} times while it was being published; find out who "

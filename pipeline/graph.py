@@ -48,8 +48,9 @@ from pipeline.lease import Lease, hold_lease
 from pipeline.manifest import VideoRow, read_video_rows
 from pipeline.model_files import model_digest
 from pipeline.pictures import Pictures, load_pictures
-from pipeline.preparation import prepare_model
+from pipeline.preparation import Prepared, prepare_model, style_keys
 from pipeline.settings import JobSettings
+from pipeline.settled import settled_videos
 from pipeline.store import Store
 from pipeline.tasks import (
     EnhanceUnits,
@@ -163,8 +164,12 @@ class _Run:
         job_yaml: str,
         begun: float,
     ) -> RunSummary:
-        """All phases; once more for videos of which a committed result turns out to be damaged."""
-        job = self._phases(catalog, keys, pictures, job_yaml)
+        """All phases for what is not finished; once more for videos of which a committed result turns out to
+        be damaged."""
+        keys = dataclasses.replace(keys, style_keys=tuple(style_keys(keys, pictures).values()))
+        settled = settled_videos(catalog, keys, self.store, self.context.sources)
+        left = [entry for entry in catalog if entry.uri not in settled]
+        job = self._phases(left, keys, pictures, settled.values(), job_yaml)
         for _ in range(_ROUNDS - 1):
             again = [entry for entry in catalog if entry.uri in self.books.torn]
             if again:
@@ -191,18 +196,25 @@ class _Run:
         return summary
 
     def _phases(
-        self, catalog: list[CatalogEntry], keys: JobKeys, pictures: Pictures, job_yaml: str | None = None
+        self,
+        catalog: list[CatalogEntry],
+        keys: JobKeys,
+        pictures: Pictures,
+        settled: Iterable[VideoRow] = (),
+        job_yaml: str | None = None,
     ) -> Job:
-        """All phases for ``catalog``; the files of the run are written if there is a ``job_yaml``."""
-        prepared = prepare_model(keys, pictures, self.cluster, self.context)
+        """All phases for ``catalog``. The plan, which tells of ``settled`` videos too, is written if there is
+        a ``job_yaml``."""
+        prepared = Prepared({})
+        if catalog:
+            prepared = prepare_model(keys, pictures, self.cluster, self.context)
         indexed = self._index(catalog)
-        keys = dataclasses.replace(keys, style_keys=prepared.style_keys)
         if prepared.pending:
             self.on_event(Event("phase", "loading the model and the style reference", 0, 0))
         prepared.wait()
         job = plan_videos(
             self.settings, keys, indexed, ChunkStore(self.store), self.store, pictures.mask_sizes
-        )
+        ).with_settled(settled)
         if job_yaml is not None:
             self._write_run_files(job, job_yaml)
         self.books.refuse(job.refused)

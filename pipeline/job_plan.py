@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
-from pipeline.commit import ChunkStore, is_published
+from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
 from pipeline.errors import ResultLostError, SourceError
@@ -21,6 +21,7 @@ from pipeline.manifest import VideoRow, find_row
 from pipeline.model_files import model_digest
 from pipeline.pictures import load_pictures
 from pipeline.plan import VideoPlan, plan_video
+from pipeline.proof import is_published
 from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
 from pipeline.source_cache import SourceCache
@@ -60,6 +61,22 @@ class Job:
     chunks: int
     chunks_done: int
     records: tuple[dict[str, Any], ...]
+
+    def with_settled(self, rows: Iterable[VideoRow]) -> Job:
+        """The job and videos that were found finished without planning them."""
+        settled = tuple(rows)
+        chunks = sum(int(row.metrics.get("chunks", 0)) for row in settled)
+        records = tuple(
+            {"video_uri": r.video_uri, "output_rel": r.output_rel, "frames": r.frames, "settled": True}
+            for r in settled
+        )
+        return replace(
+            self,
+            done_before=(*self.done_before, *settled),
+            chunks=self.chunks + chunks,
+            chunks_done=self.chunks_done + chunks,
+            records=(*self.records, *records),
+        )
 
     def record(self) -> dict[str, Any]:
         """Facts for ``plan.json``."""
@@ -120,7 +137,7 @@ class _Planner:
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
         if row["status"] == "failed":
             return quarantined_row(self.keys, VideoRef(entry.uri, "", ""), failure_of(row))
-        video = VideoRef(entry.uri, row["source_digest"], row["index_key"])
+        video = VideoRef(entry.uri, row["source_digest"], row["index_key"], row["source_version"])
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
             return quarantined_row(self.keys, video, Failure(LOST, "its index vanished", False, "plan"))
@@ -147,6 +164,8 @@ class _Planner:
             video_key=self.keys.video(video.source_digest, container),
             status="done",
             source_digest=video.source_digest,
+            source_version=video.source_version,
+            metrics={"chunks": len(units.chunks)},
             **_job_facts(self.keys),
         )
         chunk_keys = tuple(unit.key for unit in units.chunks)
@@ -154,10 +173,10 @@ class _Planner:
         done = find_row(self.store, entry.uri, row.video_key)
         if done is not None and not is_published(self.store, done):
             done = None
-        left = [unit for unit in units.chunks if not self._is_done(unit.key)]
+        left = [unit for unit in units.chunks if done is None and not self._is_done(unit.key)]
         missing = missing_references(units, left, self._is_done)
-        job = VideoJob(task, row, self.keys, plan, () if done else missing, () if done else tuple(left))
-        chunks_done = len(units.chunks) if done else len(units.chunks) - len(left)
+        job = VideoJob(task, row, self.keys, plan, missing, tuple(left))
+        chunks_done = len(units.chunks) - len(left)
         record = {
             "video_uri": entry.uri,
             "output_rel": task.output_rel,
@@ -196,6 +215,7 @@ def quarantined_row(keys: JobKeys, video: VideoRef, failure: Failure) -> VideoRo
         attempts=failure.attempts,
         node=failure.node,
         source_digest=video.source_digest,
+        source_version=video.source_version,
         **_job_facts(keys),
     )
 

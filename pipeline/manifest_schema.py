@@ -42,6 +42,9 @@ class VideoRow:
     output_uri: Annotated[str, "published video as it was addressed by the run; empty when quarantined"] = ""
     output_rel: Annotated[str, "published video relative to the output root"] = ""
     source_digest: Annotated[str, "SHA-256 of the source file"] = ""
+    source_version: Annotated[
+        str, "what storage said of the source when it was hashed: digest of size, times, inode or ETag"
+    ] = ""
     output_sha256: Annotated[str, "SHA-256 of the published file"] = ""
     frames: Annotated[int, "frames of the published video"] = 0
     frames_md5: Annotated[str, "MD5 over all decoded planes of the published video"] = ""

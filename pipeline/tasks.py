@@ -151,15 +151,16 @@ def _reason(error: Exception, step: str) -> tuple[str, str, bool]:
 
 
 def index_source(row: Row, context: TaskContext) -> Row:
-    """Fetch, hash and index one source: adds ``source_digest`` and ``index_key``."""
+    """Fetch, hash and index one source: adds ``source_digest``, ``source_version`` and ``index_key``."""
 
     def work() -> Row:
+        version = context.sources.version(row["uri"])  # before it is read: a change meanwhile shows later
         path, source_digest = context.sources.local_path(row["uri"])
         key = index_key(source_digest, context.limits, context.video)
         if context.chunks.lookup(key) is None:
             index = build_index(path, row["uri"], context.limits, source_digest, context.video)
             context.chunks.commit_bytes(key, ".index", index_to_bytes(index), {"frames": index.frames})
-        return {"source_digest": source_digest, "index_key": key}
+        return {"source_digest": source_digest, "source_version": version, "index_key": key}
 
     return guarded(row, context, "index", work)
 
