@@ -44,6 +44,12 @@ class Books:
         """Book a finished unit, or quarantine its video. Raises RunError as `refuse` does."""
         if row["status"] != "failed":
             self._units.note(*manifest_rows(task, row))
+            if row.get("memory_full"):
+                message = (
+                    f"{task.video.uri}: {task.level} {task.number} did not fit into memory at once and was "
+                    f"computed in {row['slices']} slices"
+                )
+                self._on_event(Event("log", message, 0, 0))
         elif task.video.uri not in self.finished:
             self.refuse([quarantined_row(keys, task.video, failure_of(row))])
 

@@ -26,7 +26,7 @@ from pipeline.attempts import begin_attempt, end_attempt
 from pipeline.commit import ChunkStore, publish_video
 from pipeline.disk_full import disk_is_full
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
-from pipeline.errors import ReelweaveError, ResultLostError, SourceError, StoreError
+from pipeline.errors import MemoryFullError, ReelweaveError, ResultLostError, SourceError, StoreError
 from pipeline.failures import DISK_FULL, LOST, OTHER_CODE, STORE, failure_of
 from pipeline.job_keys import index_key
 from pipeline.keys import code_digest
@@ -34,6 +34,7 @@ from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow
 from pipeline.redact import redacted
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
+from pipeline.slices import ThriftyEnhancer
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from pipeline.video.assemble import assemble
@@ -144,7 +145,9 @@ def _reason(error: Exception, step: str) -> tuple[str, str, bool]:
     if isinstance(error, StoreError):
         return STORE, str(error), True
     if isinstance(error, ReelweaveError):
-        return str(error.facts.get("code", "refused")), str(error), False
+        # Memory may be shared with others, who leave.
+        passes = isinstance(error, MemoryFullError)
+        return str(error.facts.get("code", "refused")), str(error), passes
     # Whatever else (a codec's mood): the neighbours must not suffer. A bug does not pass.
     bug = isinstance(error, (ImportError, AttributeError, NameError))
     return ("internal", told, False) if bug else ("failed", told, True)
@@ -185,11 +188,11 @@ class EnhanceUnits:
     a chunk's pictures go on to `encode_unit`."""
 
     def __init__(self, config: EnhancerConfig, style_keys: Mapping[int, str], context: TaskContext) -> None:
-        from pipeline.enhancer import Enhancer
+        from pipeline.enhancer import Enhancer, within_memory
 
         styles = {number: read_committed(context, key) for number, key in style_keys.items()}
         self._context = context
-        self._enhancer = Enhancer(config, styles)
+        self._enhancer = ThriftyEnhancer(Enhancer(config, styles), within_memory)
 
     def __call__(self, row: Row) -> Row:
         """Enhance one decoded unit."""
@@ -203,15 +206,15 @@ class EnhanceUnits:
         small = {name: value for name, value in row.items() if name not in ("frames", "references")}
         if task.level == "chunk":
             knots = {int(ordinal): blob for ordinal, blob in references.items()}
-            pictures = self._enhancer.chunk(frames, row["frames"], task.grid, anchors, knots)
-            return {"frames": pictures, "references": b""}
+            pictures, slices = self._enhancer.chunk(frames, row["frames"], task.grid, anchors, knots)
+            return {"frames": pictures, "references": b"", **slices}
         if task.level == "anchors":
             self._commit(task.key, self._enhancer.anchors(frames, row["frames"]), "anchors")
-        else:
-            made = self._enhancer.knots(frames, row["frames"], anchors)
-            for knot, key in task.makes:
-                self._commit(key, made[knot], "knot")
-        return {**small, "frames": _NO_FRAMES, "references": b""}
+            return {**small, "frames": _NO_FRAMES, "references": b""}
+        made, slices = self._enhancer.knots(frames, row["frames"], anchors)
+        for knot, key in task.makes:
+            self._commit(key, made[knot], "knot")
+        return {**small, "frames": _NO_FRAMES, "references": b"", **slices}
 
     def _commit(self, key: str, blob: bytes, level: str) -> None:
         self._context.chunks.commit_bytes(key, ".safetensors", blob, {"level": level})

@@ -66,7 +66,7 @@ def test_success_adds_its_facts_and_the_count_of_attempts(context: TaskContext) 
         (SourceError("bad", code="no_frames"), "no_frames", False),
         (StoreError("gone"), "store", True),
         (ResultLostError("torn"), "result_lost", False),
-        (MemoryFullError("too large"), "out_of_memory", False),
+        (MemoryFullError("too large"), "out_of_memory", True),
         (OSError(errno.ENOSPC, "no space"), "disk_full", True),
         (RuntimeError("a codec's mood"), "failed", True),
         (AttributeError("bug"), "internal", False),
