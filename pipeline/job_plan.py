@@ -17,9 +17,9 @@ from pipeline.errors import ResultLostError, SourceError
 from pipeline.failures import LOST, failure_of
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
-from pipeline.manifest import VideoRow, find_row
+from pipeline.manifest import VideoRow, find_row, read_video_rows
 from pipeline.model_files import model_digest
-from pipeline.pictures import load_pictures
+from pipeline.pictures import Pictures, load_pictures
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.proof import is_published
 from pipeline.settings import JobSettings
@@ -133,6 +133,7 @@ class _Planner:
     chunks: ChunkStore
     store: Store
     mask_sizes: Mapping[int, tuple[int, int]]
+    writes: bool = True
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
         if row["status"] == "failed":
@@ -171,7 +172,7 @@ class _Planner:
         chunk_keys = tuple(unit.key for unit in units.chunks)
         task = VideoTask(video, row.video_key, container, output_relative(entry, container), chunk_keys)
         done = find_row(self.store, entry.uri, row.video_key)
-        if done is not None and not is_published(self.store, done):
+        if done is not None and not is_published(self.store, done, note=self.writes):
             done = None
         left = [unit for unit in units.chunks if done is None and not self._is_done(unit.key)]
         missing = missing_references(units, left, self._is_done)
@@ -258,7 +259,8 @@ class JobPlan:
 def plan_job(settings: JobSettings) -> JobPlan:
     """Plan on this machine without Ray and without writing anything to the output.
 
-    ``chunks_done`` is what the chunk store of the output already holds for a CPU run. Raises SpecError.
+    ``chunks_done`` is what the chunk store of the output already holds; where nothing tells of the device
+    class of earlier runs, for a CPU run. Raises SpecError.
     """
     check_encode(settings)
     store = Store(settings.output, settings.storage)
@@ -268,11 +270,9 @@ def plan_job(settings: JobSettings) -> JobPlan:
     )
     pictures = load_pictures(settings)
     digest_of_model = model_digest(settings.model) if settings.enhance else ""
-    keys = JobKeys(settings, digest_of_model, "cpu", mask_digests=pictures.mask_digests)
-    styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
-    keys = JobKeys(settings, digest_of_model, "cpu", styles, pictures.mask_digests)
+    keys = _keys_of_earlier_runs(settings, digest_of_model, pictures, store)
     chunks = ChunkStore(store)
-    planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes)
+    planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes, writes=False)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         found = list(pool.map(lambda entry: _index_here(entry, settings, chunks), catalog))
     planned: list[_Planned] = []
@@ -295,6 +295,23 @@ def plan_job(settings: JobSettings) -> JobPlan:
         estimate=_estimate(planned, settings),
         warnings=sharing_warnings(settings.consistency) if settings.enhance else (),
     )
+
+
+def _keys_of_earlier_runs(
+    settings: JobSettings, digest_of_model: str, pictures: Pictures, store: Store
+) -> JobKeys:
+    """The job's keys on the device class that earlier runs had, as far as their rows tell."""
+    found = {}
+    for device in ("cpu", "cuda"):
+        keys = JobKeys(settings, digest_of_model, device, mask_digests=pictures.mask_digests)
+        styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
+        found[device] = replace(keys, style_keys=styles)
+    for row in read_video_rows(store):
+        container = row.output_rel.rpartition(".")[2]
+        if row.status == "done" and row.video_key == found["cuda"].video(row.source_digest, container):
+            return found["cuda"]
+    made = ChunkStore(store).lookup(found["cuda"].model()) if settings.enhance else None
+    return found["cpu" if made is None else "cuda"]
 
 
 def _index_here(
