@@ -15,6 +15,7 @@ from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
 from pipeline.errors import ResultLostError, SourceError
 from pipeline.failures import LOST, failure_of
+from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
 from pipeline.manifest import VideoRow, find_row, read_video_rows
@@ -30,7 +31,6 @@ from pipeline.units import Units, missing_references, units_of
 from pipeline.video.container import choose_container
 from pipeline.video.copy_name import COPY, copy_extension
 from pipeline.video.geometry import as_upright_size
-from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes
 from pipeline.video.types import VideoIndex
 from pipeline.work import Failure, UnitTask, VideoRef, VideoTask
@@ -324,7 +324,7 @@ def _index_here(
         receipt = chunks.lookup(video.index_key)
         if receipt is not None:
             return video, index_from_bytes(chunks.read(receipt))
-        return video, build_index(path, entry.uri, settings.limits, source_digest, settings.video)
+        return video, index_in_process(path, entry.uri, settings.limits, source_digest, settings.video)
     except SourceError as error:
         return error
 
