@@ -49,6 +49,7 @@ from pipeline.manifest import VideoRow, read_video_rows
 from pipeline.model_files import model_digest
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.preparation import Prepared, prepare_model, style_keys
+from pipeline.redact import redacted
 from pipeline.settings import JobSettings
 from pipeline.settled import settled_videos
 from pipeline.store import Store
@@ -354,7 +355,7 @@ class _Run:
 
     def _write_run_files(self, job: Job, job_yaml: str) -> None:
         folder = f"runs/{self.run_id}"
-        self.store.put(f"{folder}/job.yaml", job_yaml.encode())
+        self.store.put(f"{folder}/job.yaml", redacted(job_yaml).encode())
         self.store.put(f"{folder}/plan.json", canonical_json({"run_id": self.run_id, **job.record()}))
 
     def _write_metrics(self, summary: RunSummary) -> None:
