@@ -41,16 +41,7 @@ def main() -> int:
     if importlib.util.find_spec("pip_audit") is None:
         print("audit skipped: pip-audit is not installed (make installs it in .venv)")
         return 0
-    options = [
-        "--no-deps",
-        "--disable-pip",
-        "--format",
-        "json",
-        "--progress-spinner",
-        "off",
-        "--timeout",
-        "10",
-    ]
+    options = "--no-deps --disable-pip --format json --progress-spinner off --timeout 10".split()
     asked = subprocess.run(
         [sys.executable, "-m", "pip_audit", "--requirement", str(CONSTRAINTS), *options],
         capture_output=True,
