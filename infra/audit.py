@@ -41,9 +41,9 @@ def main() -> int:
     if importlib.util.find_spec("pip_audit") is None:
         print("audit skipped: pip-audit is not installed (make installs it in .venv)")
         return 0
-    options = "--no-deps --disable-pip --format json --progress-spinner off --timeout 10".split()
+    how = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--timeout", "10"]
     asked = subprocess.run(
-        [sys.executable, "-m", "pip_audit", "--requirement", str(CONSTRAINTS), *options],
+        [sys.executable, "-m", "pip_audit", "--requirement", str(CONSTRAINTS), "--format", "json", *how],
         capture_output=True,
         text=True,
         check=False,
