@@ -47,12 +47,16 @@ def stops_the_run(failure: Failure) -> ReelweaveError | None:
 
 def run_error(error: BaseException) -> ReelweaveError:
     """What to tell when Ray, and not a unit of work, gives up: a typed error if that is what it wraps."""
-    cause = getattr(error, "cause", None) or error.__cause__
-    if isinstance(cause, ReelweaveError):
-        return cause
-    what = (str(cause or error).strip().splitlines() or ["no details"])[0]
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, ReelweaveError):
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    if inner is not None:
+        return inner
+    # Errors of a worker carry its whole traceback, which ends with what happened.
+    lines = str(error).strip().splitlines() or ["no details"]
+    what = lines[-1 if "Traceback" in str(error) else 0].strip()
     return RunError(
-        f"the workers gave up ({type(cause or error).__name__}: {what}); what is committed is kept: make "
+        f"the workers gave up ({type(error).__name__}: {what}); what is committed is kept: make "
         "sure that nodes, their disks and Ray's object store have room, then run again to resume"
     )
 

@@ -30,7 +30,7 @@ from pipeline.catalog import CatalogEntry, output_extensions, resolve_catalog
 from pipeline.cluster import Cluster, set_patience, start_ray
 from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
-from pipeline.errors import StoreError
+from pipeline.errors import ReelweaveError, StoreError
 from pipeline.events import Event, OnEvent, phase_events
 from pipeline.failures import (
     DRAINING,
@@ -325,7 +325,9 @@ class _Run:
                 for row in data.iter_rows():
                     self.lease.check()
                     yield row
-        except ray.exceptions.RayError as error:
+        except ReelweaveError:
+            raise
+        except Exception as error:  # Ray's own, and what Ray Data wraps it in
             raise run_error(error) from error
 
     def _index_dataset(self, rows: list[Row]) -> Any:
