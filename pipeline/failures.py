@@ -48,17 +48,23 @@ def stops_the_run(failure: Failure) -> ReelweaveError | None:
 def run_error(error: BaseException) -> ReelweaveError:
     """What to tell when Ray, and not a unit of work, gives up: a typed error if that is what it wraps."""
     inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, ReelweaveError):
+    while inner is not None and not _is_ours(inner):
         inner = getattr(inner, "cause", None) or inner.__cause__
-    if inner is not None:
+    if isinstance(inner, ReelweaveError):
         return inner
-    # Errors of a worker carry its whole traceback, which ends with what happened.
-    lines = str(error).strip().splitlines() or ["no details"]
-    what = lines[-1 if "Traceback" in str(error) else 0].strip()
+    # What a worker raised, where Ray hands it over; errors of Ray itself have no such thing.
+    raised = getattr(error, "cause", None)
+    told = raised if isinstance(raised, BaseException) else error
+    what = (str(told).strip().splitlines() or ["no details"])[0]
     return RunError(
-        f"the workers gave up ({type(error).__name__}: {what}); what is committed is kept: make "
+        f"the workers gave up ({type(told).__name__}: {what}); what is committed is kept: make "
         "sure that nodes, their disks and Ray's object store have room, then run again to resume"
     )
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Ray makes classes of its own that are both a RayTaskError and what was raised."""
+    return isinstance(error, ReelweaveError) and not type(error).__module__.startswith("ray.")
 
 
 def outcome_of(failure: Failure) -> Outcome:

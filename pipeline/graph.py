@@ -30,7 +30,7 @@ from pipeline.catalog import CatalogEntry, output_extensions, resolve_catalog
 from pipeline.cluster import Cluster, set_patience, start_ray
 from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
-from pipeline.errors import ReelweaveError, StoreError
+from pipeline.errors import StoreError
 from pipeline.events import Event, OnEvent, phase_events
 from pipeline.failures import (
     DRAINING,
@@ -42,7 +42,16 @@ from pipeline.failures import (
 )
 from pipeline.interruption import Interruption, watch_signals
 from pipeline.job_keys import JobKeys
-from pipeline.job_plan import Job, JobPlan, Rejected, VideoJob, plan_job, plan_videos, quarantined_row
+from pipeline.job_plan import (
+    PLAN_STAGE,
+    Job,
+    JobPlan,
+    Rejected,
+    VideoJob,
+    plan_job,
+    plan_videos,
+    quarantined_row,
+)
 from pipeline.keys import canonical_json, code_digest
 from pipeline.lease import Lease, hold_lease
 from pipeline.manifest import VideoRow, read_video_rows
@@ -218,6 +227,11 @@ class _Run:
         ).with_settled(settled)
         if job_yaml is not None:
             self._write_run_files(job, job_yaml)
+        for row in job.refused:
+            if row.stage == PLAN_STAGE:
+                failure = Failure(row.code, row.error, False, row.stage, row.attempts, row.node)
+                outcome = outcome_of(failure)
+                self.books.note_failure(failure, outcome, uri=row.video_uri, key=row.video_key)
         self.books.refuse(job.refused)
         set_patience(_patience(job))
         config = pictures.enhancer_config(self.settings, self.cluster.device)
@@ -325,10 +339,11 @@ class _Run:
                 for row in data.iter_rows():
                     self.lease.check()
                     yield row
-        except ReelweaveError:
-            raise
         except Exception as error:  # Ray's own, and what Ray Data wraps it in
-            raise run_error(error) from error
+            told = run_error(error)
+            if told is error:
+                raise
+            raise told from error
 
     def _index_dataset(self, rows: list[Row]) -> Any:
         return _one_row_per_block(rows).map(index_source, fn_kwargs={"context": self.context}, num_cpus=1)

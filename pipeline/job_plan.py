@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ from pipeline.video.types import VideoIndex
 from pipeline.work import Failure, UnitTask, VideoRef, VideoTask
 
 _READERS = 16
+PLAN_STAGE = "plan"
 
 
 @dataclass(frozen=True)
@@ -141,13 +143,13 @@ class _Planner:
         video = VideoRef(entry.uri, row["source_digest"], row["index_key"], row["source_version"])
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
-            return quarantined_row(self.keys, video, Failure(LOST, "its index vanished", False, "plan"))
+            return quarantined_row(self.keys, video, _refusal(LOST, "its index vanished"))
         try:
             return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
         except SourceError as error:
-            return quarantined_row(self.keys, video, Failure(error.code, str(error), False, "plan"))
+            return quarantined_row(self.keys, video, _refusal(error.code, str(error)))
         except ResultLostError as error:
-            return quarantined_row(self.keys, video, Failure(LOST, str(error), False, "plan"))
+            return quarantined_row(self.keys, video, _refusal(LOST, str(error)))
 
     def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
         """Raises SourceError when the frames do not fit the ``enhance`` list."""
@@ -193,6 +195,10 @@ class _Planner:
 
     def _is_done(self, key: str) -> bool:
         return self.chunks.lookup(key) is not None
+
+
+def _refusal(code: str, message: str) -> Failure:
+    return Failure(code, message, False, PLAN_STAGE, 1, platform.node())
 
 
 def growth(settings: JobSettings) -> int:
