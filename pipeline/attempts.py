@@ -117,7 +117,7 @@ def known_attempts(store: Store) -> dict[str, Record]:
         return {}
     return {
         step: replace(record, lost=record.lost + record.open, open=False)
-        for step, record in _read(store, paths[-1]).items()
+        for step, record in (_read(store, paths[-1]) or {}).items()
     }
 
 
@@ -173,7 +173,8 @@ class _Ledger:
 
     def __init__(self, store: Store, path: str, limit: int, records: Mapping[str, Record]) -> None:
         self._store, self._path = store, path
-        self._book = AttemptBook(limit, _read(store, path) or records)
+        own = _read(store, path)
+        self._book = AttemptBook(limit, records if own is None else own)
         self._counting, self._writing = threading.Lock(), threading.Lock()
         self._changes, self._written = 1, 0
 
@@ -216,8 +217,8 @@ class _Ledger:
             self._written = now
 
 
-def _read(store: Store, path: str) -> dict[str, Record]:
-    """An absent or unreadable file holds nothing: at worst a step that kills is tried a few times more."""
+def _read(store: Store, path: str) -> dict[str, Record] | None:
+    """None for an absent or unreadable file: at worst a step that kills is tried a few times more."""
     with contextlib.suppress(ObjectMissingError, ValueError, TypeError, AttributeError):
         return {step: Record(**facts) for step, facts in json.loads(store.read(path)).items()}
-    return {}
+    return None
