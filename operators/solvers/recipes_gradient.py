@@ -147,7 +147,8 @@ def blind_dps(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Late
 
 
 def flowchef(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
-    """``steps``, ``rate``, ``inner`` gradient steps, ``strength``, ``rows``."""
+    """``steps``, ``rate``, ``inner`` gradient steps, ``strength``, ``rows``. Moves of a stated length, as our
+    other samplers make, in place of the authors' squares, whose rate depends on the decoder."""
     timesteps, inner = _timesteps(spec, 50, prior), whole(spec, "inner", 1)
     rate = positive(spec, "rate", _step_length(spec, 50, operator) / inner)
     solver = FlowChef(operator, timesteps, rate, inner, _likelihood(spec, operator), _rows(spec, operator))
