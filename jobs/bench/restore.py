@@ -1,15 +1,17 @@
 """`bench restore`: the solvers, against posteriors in closed form, classical methods and each other.
 
 Sections, each of which can be run alone: `closed-forms` (a Gaussian against the specification's table, and
-a mixture), `pictures` (every solver on every task), `clips` (in time), `orders` (STSL against PSLD at counted
-evaluations), `gradients` (memory and time with recomputing on and off) and, only when it is asked for,
-`defaults` (what other settings would give). Figures of a section do not depend on which others run.
+a mixture), every solver on pictures (`sr-x2`, `sr-x4`, `deblur`, `inpaint`, `denoise`), `clips` (in time),
+`orders` (STSL against PSLD at counted evaluations), `gradients` (memory and time with recomputing on and off)
+and, only when it is asked for, `defaults` (what other settings would give). Figures of a section do not
+depend on which others run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from jobs.bench.restore_clips import clip_rows
 from jobs.bench.restore_defaults import default_rows
 from jobs.bench.restore_orders import order_rows
 from jobs.bench.restore_pictures import picture_rows, picture_targets
+from jobs.bench.restore_tasks import tasks
 from jobs.bench.result import BenchResult, Target
 from jobs.bench.samples import Sample, evenly, read_samples
 from jobs.bench.threads import one_thread
@@ -47,7 +50,7 @@ class _Size:
 
 
 FULL = _Size(4, 96, 8, 64, restore_closed_forms.CHAINS)
-QUICK = _Size(1, 32, 3, 32, restore_closed_forms.QUICK_CHAINS)
+QUICK = _Size(2, 64, 4, 48, restore_closed_forms.QUICK_CHAINS)
 #: Methods of a quick run's closed forms: those of few steps.
 QUICK_METHODS = ("diffpir", "flowchef", "flowdps", "latino")
 
@@ -106,7 +109,7 @@ def run(quick: bool, pictures: Path | None = None, sections: Sequence[str] = ())
     tables: Tables = {}
     targets: list[Target] = []
     with one_thread():
-        for name in sections or USUAL:
+        for name in sections or (QUICK_SECTIONS if quick else USUAL):
             made, bounds = SECTIONS[name](given)
             tables |= made
             targets += bounds
@@ -124,9 +127,9 @@ def _closed_forms(given: _Given) -> tuple[Tables, list[Target]]:
     )
 
 
-def _pictures(given: _Given) -> tuple[Tables, list[Target]]:
-    rows = picture_rows(given.model(), given.samples(), quick=given.quick)
-    return {"pictures": tuple(rows)}, [] if given.quick else picture_targets(rows)
+def _pictures(given: _Given, task: str) -> tuple[Tables, list[Target]]:
+    rows = picture_rows(given.model(), given.samples(), task)
+    return {task: tuple(rows)}, [] if given.quick else picture_targets(rows)
 
 
 def _clips(given: _Given) -> tuple[Tables, list[Target]]:
@@ -138,7 +141,7 @@ def _clips(given: _Given) -> tuple[Tables, list[Target]]:
 
 
 def _orders(given: _Given) -> tuple[Tables, list[Target]]:
-    return {"orders": tuple(order_rows(given.model(), given.samples(), given.size.side))}, []
+    return {"orders": tuple(order_rows(given.model(), given.samples()))}, []
 
 
 def _gradients(given: _Given) -> tuple[Tables, list[Target]]:
@@ -147,15 +150,16 @@ def _gradients(given: _Given) -> tuple[Tables, list[Target]]:
 
 
 def _defaults(given: _Given) -> tuple[Tables, list[Target]]:
-    return {"defaults": tuple(default_rows(given.model(), given.samples(), given.size.side))}, []
+    return {"defaults": tuple(default_rows(given.model(), given.samples()))}, []
 
 
 SECTIONS: dict[str, Callable[[_Given], tuple[Tables, list[Target]]]] = {
     "closed-forms": _closed_forms,
-    "pictures": _pictures,
+    **{task: partial(_pictures, task=task) for task in tasks(FULL.side)},
     "clips": _clips,
     "orders": _orders,
     "gradients": _gradients,
     "defaults": _defaults,
 }
 USUAL = tuple(name for name in SECTIONS if name != "defaults")
+QUICK_SECTIONS = ("closed-forms", "sr-x2", "gradients")

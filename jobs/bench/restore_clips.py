@@ -22,7 +22,7 @@ def clip_rows(model: Samplers, name: str, frames: Frames) -> list[Row]:
     """SR x2 of a clip [n, h, w, 3] by every solver: PSNR, E_warp along the truth's motion (x1e3), cost."""
     from operators.metrics.temporal_scores import temporal_scores
 
-    task = tasks(frames.shape[1], quick=True)[0]
+    task = tasks(frames.shape[1])["sr-x2"]
     truth = frames.astype(np.float32) / np.float32(255.0)
     operator = model.operator(task.degradation, truth[:, ::2, ::2])
     measured = task.measured(truth, operator, [f"{name} {i}" for i in range(len(truth))])

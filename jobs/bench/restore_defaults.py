@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.bench.restore_pictures import together
 from jobs.bench.restore_samplers import Samplers, as_in_jobs
 from jobs.bench.restore_tasks import tasks
 from jobs.bench.samples import Sample
@@ -31,14 +32,12 @@ _FACTORS = ("scale",)
 Row = dict[str, Any]
 
 
-def default_rows(
-    model: Samplers, samples: Sequence[Sample], side: int, grid: Sequence[Any] = GRID
-) -> list[Row]:
+def default_rows(model: Samplers, samples: Sequence[Sample], grid: Sequence[Any] = GRID) -> list[Row]:
     """PSNR of each setting on SR x2 and deblurring, its gain over the defaults, and on how many pictures."""
-    truth = np.concatenate([sample.frames[:1] for sample in samples]).astype(np.float32) / np.float32(255.0)
-    names = [sample.name for sample in samples]
+    truth, names = together(samples)
+    side = truth.shape[1]
     rows: list[Row] = []
-    for task in tasks(side, quick=False)[:3:2]:
+    for task in (tasks(side)["sr-x2"], tasks(side)["deblur"]):
         scale = int(task.degradation.get("scale", 1))
         operator = model.operator(task.degradation, truth[:, ::scale, ::scale])
         measured = task.measured(truth, operator, names)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.bench.restore_pictures import cost_columns
+from jobs.bench.restore_pictures import cost_columns, together
 from jobs.bench.restore_samplers import Samplers, as_in_jobs
 from jobs.bench.restore_tasks import tasks
 from jobs.bench.samples import Sample
@@ -34,12 +34,12 @@ BUDGETS: tuple[tuple[str, dict[str, Any]], ...] = (
 Row = dict[str, Any]
 
 
-def order_rows(model: Samplers, samples: Sequence[Sample], side: int) -> list[Row]:
+def order_rows(model: Samplers, samples: Sequence[Sample]) -> list[Row]:
     """SR x4 and deblurring: fidelity, perceptual distance and residual of each budget."""
-    truth = np.concatenate([sample.frames[:1] for sample in samples]).astype(np.float32) / np.float32(255.0)
-    names = [sample.name for sample in samples]
+    truth, names = together(samples)
+    side = truth.shape[1]
     rows = []
-    for task in tasks(side, quick=False)[1:3]:
+    for task in (tasks(side)["sr-x4"], tasks(side)["deblur"]):
         scale = int(task.degradation.get("scale", 1))
         operator = model.operator(task.degradation, truth[:, ::scale, ::scale])
         measured = task.measured(truth, operator, names)

@@ -25,13 +25,16 @@ _NO_COST: dict[str, Any] = dict.fromkeys(("forward", "backward", "encode", "deco
 Row = dict[str, Any]
 
 
-def picture_rows(model: Samplers, samples: Sequence[Sample], *, quick: bool) -> list[Row]:
-    """One row per task and method: means over ``samples``, squares of one side."""
-    truth = np.concatenate([sample.frames[:1] for sample in samples]).astype(np.float32) / np.float32(255.0)
-    names = [sample.name for sample in samples]
-    return [
-        row for task in tasks(truth.shape[1], quick=quick) for row in _task_rows(task, truth, names, model)
-    ]
+def picture_rows(model: Samplers, samples: Sequence[Sample], task: str) -> list[Row]:
+    """One row per method for the ``task`` of that short name: means over ``samples``, squares of one side."""
+    truth, names = together(samples)
+    return list(_task_rows(tasks(truth.shape[1])[task], truth, names, model))
+
+
+def together(samples: Sequence[Sample]) -> tuple[Pictures, list[str]]:
+    """First frames [n, h, w, 3] on [0, 1] of samples of one size, and their names."""
+    frames = np.concatenate([sample.frames[:1] for sample in samples])
+    return frames.astype(np.float32) / np.float32(255.0), [sample.name for sample in samples]
 
 
 def picture_targets(rows: Sequence[Row]) -> list[Target]:

@@ -87,7 +87,7 @@ class Samplers:
         noise = torch.stack([frame_noise(shape, frame=f, purpose="start", **facts) for f in frames])
         draws = FrameDraws(frames=frames, prefix="bench", **facts)
         begun = time.process_time()
-        method = build_solver(solver, operator, measurement_sigma(degradation), counting)
+        method = build_solver(solver, operator, measurement_sigma(degradation), self._prior)
         pictures = unsigned(restore(method, y, noise, counting, draws))
         seconds = (time.process_time() - begun) / len(y)
         spent = {name: count / len(y) for name, count in vars(counting.evaluations).items()}

@@ -38,12 +38,15 @@ class Task:
         return unsigned(operator.noise_model.sample(y, keys))
 
 
-def tasks(side: int, *, quick: bool) -> list[Task]:
-    """For squares of ``side`` pixels, a multiple of 16; ``quick`` takes two of them."""
-    two, four = _enlarging(2), _enlarging(4)
-    if quick:
-        return [two, _inpainting(side)]
-    return [two, four, _deblurring(), _inpainting(side), _denoising()]
+def tasks(side: int) -> dict[str, Task]:
+    """Short names and tasks for squares of ``side`` pixels, a multiple of 16."""
+    return {
+        "sr-x2": _enlarging(2),
+        "sr-x4": _enlarging(4),
+        "deblur": _deblurring(),
+        "inpaint": _inpainting(side),
+        "denoise": _denoising(),
+    }
 
 
 def _enlarging(scale: int) -> Task:
