@@ -70,7 +70,9 @@ class _Given:
             frames = first_frames(TRUTH, 48)
             found = [Sample(f"bundled clip, frame {i}", frames[i : i + 1]) for i in range(len(frames))]
         else:
-            found = [sample for sample in read_samples(self.pictures) if not sample.is_clip]
+            # A few more than wanted, for some may be too small; a folder may hold hundreds.
+            some = read_samples(self.pictures, limit=4 * self.size.pictures)
+            found = [sample for sample in some if not sample.is_clip]
         squares = [square for sample in found if (square := sample.square(self.size.side)) is not None]
         if not squares:
             side = self.size.side
