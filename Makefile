@@ -23,6 +23,7 @@ audit: $(READY)
 
 bench: $(READY)
 	$(BIN)/reelweave bench restoration
+	$(BIN)/reelweave bench restore
 	$(BIN)/reelweave bench gops
 	$(BIN)/reelweave bench sharing
 	$(BIN)/reelweave bench cost

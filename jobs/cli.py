@@ -164,9 +164,18 @@ def bench(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the JSON and figures go.")
     ] = bench_command.KEPT,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Run this part alone; may be repeated. "
+            + "; ".join(f"{name}: {', '.join(parts)}" for name, parts in bench_command.SECTIONED.items())
+            + ".",
+        ),
+    ] = None,
 ) -> int:
     """Measure ratios against stated bounds in one run; keeps NAME.json below --out."""
-    return bench_command.command(name, as_json, quick, pictures, out)
+    return bench_command.command(name, as_json, quick, pictures, out, section or ())
 
 
 class Part(StrEnum):

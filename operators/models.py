@@ -231,6 +231,10 @@ class BoundPrior:
         """See `LatentModel.decode`."""
         return self.model.decode(z)
 
+    def recompute_in_backward(self) -> None:
+        """See `LatentModel.recompute_in_backward`."""
+        self.model.recompute_in_backward()
+
     def predict(self, z: Tensor, t: int) -> Prediction:
         """Guided prediction for latents [B, C, h, w]; differentiable in ``z``."""
         if self.guidance == 1.0 or not self.prompt:

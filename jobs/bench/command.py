@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from jobs.bench import consistency, cost, gops, identity, prior, restoration, sharing, video
+from jobs.bench import consistency, cost, gops, identity, prior, restoration, restore, sharing, video
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
@@ -22,12 +22,15 @@ BENCHMARKS: dict[str, Callable[[bool], BenchResult]] = {
 OF_PICTURES: dict[str, Callable[..., BenchResult]] = {
     "consistency": consistency.run,
     "prior": prior.run,
+    "restore": restore.run,
     "sharing": sharing.run,
     "video": video.run,
 }
-OWN_PICTURES = {"consistency", "sharing", "video"}
+OWN_PICTURES = {"consistency", "restore", "sharing", "video"}
 #: Benchmarks that also draw; their figures lie beside the JSON.
 DRAWING = {"consistency"}
+#: Benchmarks whose sections can be run alone; each choice of them has a file of its own.
+SECTIONED = {restore.NAME: tuple(restore.SECTIONS)}
 NAMES = (*BENCHMARKS, *OF_PICTURES)
 KEPT = Path("bench-out")
 #: Characters in a line of a file; a terminal has its own width.
@@ -35,19 +38,25 @@ _WIDE = 240
 
 
 def command(
-    name: str, as_json: bool, quick: bool, pictures: Path | None = None, out: Path = KEPT
+    name: str,
+    as_json: bool,
+    quick: bool,
+    pictures: Path | None = None,
+    out: Path = KEPT,
+    sections: Sequence[str] = (),
 ) -> int:
-    """Exit code 1 when a target does not hold. Raises SpecError for an unknown name, and for ``pictures``
-    where they are missing or not asked for."""
+    """Exit code 1 when a target does not hold. Raises SpecError for an unknown name, and for ``pictures`` and
+    ``sections`` where they are missing or not asked for."""
     from pipeline.job_keys import package_versions
 
-    measure = _benchmark(name, pictures, out)
+    measure = _benchmark(name, pictures, out, sections)
     with quiet_stdout():
         result = measure(quick)
     options = f"{' --quick' if quick else ''}{f' --pictures {pictures}' if pictures else ''}"
+    options += "".join(f" --section {section}" for section in sections)
     facts = result.to_json(f"reelweave bench {name}{options}", package_versions())
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (out / f"{'-'.join([name, *sections])}.json").write_text(json.dumps(facts, indent=2) + "\n")
     if as_json:
         print_json(facts)
     else:
@@ -63,8 +72,15 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _benchmark(name: str, pictures: Path | None, out: Path) -> Callable[[bool], BenchResult]:
+def _benchmark(
+    name: str, pictures: Path | None, out: Path, sections: Sequence[str]
+) -> Callable[[bool], BenchResult]:
     """What measures ``name``, given whether to be quick."""
+    if sections and name not in SECTIONED:
+        raise SpecError(
+            f"--section: bench {name} has none; leave it out, it is for {listed(SECTIONED)}",
+            field="--section",
+        )
     if name in OF_PICTURES:
         if pictures is None and name not in OWN_PICTURES:
             raise SpecError(
@@ -72,7 +88,8 @@ def _benchmark(name: str, pictures: Path | None, out: Path) -> Callable[[bool], 
                 field="--pictures",
             )
         drawing = {"figures": out} if name in DRAWING else {}
-        return partial(OF_PICTURES[name], pictures=pictures, **drawing)
+        chosen = {"sections": tuple(sections)} if name in SECTIONED else {}
+        return partial(OF_PICTURES[name], pictures=pictures, **drawing, **chosen)
     if name not in BENCHMARKS:
         raise SpecError(f"NAME: {name!r} is no benchmark; use one of {listed(NAMES)}", field="NAME")
     if pictures is not None:

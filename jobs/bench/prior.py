@@ -6,8 +6,6 @@ network: means and standard errors over all samples of a folder, at two sizes, i
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from jobs.bench.tasks import (
     measure,
     with_denoising,
 )
+from jobs.bench.threads import one_thread
 from jobs.console import say
 from pipeline.errors import SpecError
 
@@ -83,7 +82,7 @@ def run(quick: bool, pictures: Path) -> BenchResult:
         raise SpecError(
             f"--pictures: none below {pictures} holds {SMALL} x {SMALL} pixels", field="--pictures"
         )
-    with _one_thread():
+    with one_thread():
         model = Embedded()
         seconds = model.seconds_per_evaluation(SMALL)
         sizes = {SMALL: evenly(small, QUICK_SAMPLES)} if quick else {SMALL: small, LARGE: large}
@@ -187,16 +186,3 @@ def _reference_targets(references: list[dict[str, Any]]) -> list[Target]:
         ),
         Target(f"loss with a foreign reference over the own, {where}", row["foreign/own"], FOREIGN_OVER_OWN),
     ]
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Times compare only on a stated number of threads, and one per process is fastest on a busy machine."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -11,7 +11,7 @@ from operators.degradations.base import ForwardOperator
 from operators.solvers.base import LatentPrior, State
 from operators.solvers.data_steps import data_loss, gradient_at_estimate
 from operators.solvers.levels import next_level
-from operators.solvers.likelihoods import Likelihood, gaussian_misfit
+from operators.solvers.likelihoods import Likelihood, half_square_misfit
 from operators.solvers.step_rules import recombine
 
 
@@ -20,13 +20,15 @@ class FlowChef:
     """``inner`` times z <- z - rate grad_{z0} L(y, A D(z - s v)) with v frozen, then the Euler step.
 
     Moving z with v frozen moves z0 and the noise alike. For flow priors; the network is not differentiated.
+    The authors descend a mean squared error, so ``rate`` times ||A D||^2 must stay below 2; with
+    `gaussian_misfit` in place of it, as in the comparison of FlowDPS, every move has the length ``rate``.
     """
 
     operator: ForwardOperator
     timesteps: tuple[int, ...]
-    rate: float = 0.5
+    rate: float = 0.1
     inner: int = 1
-    likelihood: Likelihood = gaussian_misfit
+    likelihood: Likelihood = half_square_misfit
     rows: int = 0
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> State:

@@ -1,8 +1,8 @@
 """What a measurement says of a picture: one number per row, to be differentiated.
 
 Both arguments are measurements on [-1, 1], [B, ...]: what the estimate would measure, and what was measured.
-All are norms, not squares, as in the code of Chung et al. 2023: a step then has a length that does not
-depend on how large the misfit is.
+The likelihoods of jobs are norms, not squares, as in the code of Chung et al. 2023: a step then has a length
+that does not depend on how large the misfit is.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ FEWEST = 1.0
 def gaussian_misfit(measured: Tensor, y: Tensor) -> Tensor:
     """||y - A x||, [B]."""
     return per_sample_norm(y - measured)
+
+
+def half_square_misfit(measured: Tensor, y: Tensor) -> Tensor:
+    """||y - A x||^2 / 2, [B]: its gradient is A^T (A x - y), and a step of rate r moves what A sees by the
+    share r of the misfit."""
+    return 0.5 * (y - measured).flatten(1).square().sum(1)
 
 
 def poisson_misfit(measured: Tensor, y: Tensor) -> Tensor:

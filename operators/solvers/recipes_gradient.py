@@ -18,6 +18,7 @@ from operators.solvers.ddim import leading_timesteps
 from operators.solvers.fields import Spec, choice, positive, share, weight, whole
 from operators.solvers.flowchef import FlowChef
 from operators.solvers.flowdps import FlowDps
+from operators.solvers.gradient_memory import rows_within
 from operators.solvers.last_fit import LastFit
 from operators.solvers.ldps import Ldps
 from operators.solvers.likelihoods import LIKELIHOODS, Likelihood
@@ -48,7 +49,7 @@ def psld(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPri
     timesteps = _timesteps(spec, 50, prior)
     omega = positive(spec, "omega", _step_length(spec, 50, operator))
     gamma = weight(spec, "gamma", PSLD_GLUE * omega)
-    solver = Psld(operator, timesteps, omega, gamma, _rows(spec, operator))
+    solver = Psld(operator, timesteps, omega, gamma, _rows(spec, operator, prior))
     return framed(spec, solver, operator, sigma_y)
 
 
@@ -75,7 +76,7 @@ def _ldps(
         eta=share(spec, "eta", 0.0),
         likelihood=_likelihood(spec, operator),
         jacobian=jacobian,
-        rows=_rows(spec, operator),
+        rows=_rows(spec, operator, prior),
     )
     return framed(spec, solver, operator, sigma_y)
 
@@ -95,7 +96,7 @@ def stsl(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPri
         likelihood=_likelihood(spec, operator),
         forward=choice(spec, "forward", ("inversion", "noised", "random"), "inversion"),
         classical_start=strength(spec) < 1.0,
-        rows=_rows(spec, operator),
+        rows=_rows(spec, operator, prior),
     )
     return fitted_last(spec, solver, operator, sigma_y)
 
@@ -112,7 +113,7 @@ def resample(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Laten
         goal=max(1e-6, sigma_y**2),
         latent_iterations=20,
         latent_rate=2e-2,
-        rows=_rows(spec, operator),
+        rows=_rows(spec, operator, prior),
     )
     return framed(spec, solver, operator, sigma_y)
 
@@ -124,7 +125,7 @@ def reddiff(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Latent
         _timesteps(spec, 50, prior),
         rate=positive(spec, "rate", 0.02),
         prior_weight=weight(spec, "prior_weight", 0.25),
-        rows=_rows(spec, operator),
+        rows=_rows(spec, operator, prior),
         classical_start=strength(spec) < 1.0,
     )
     return fitted_last(spec, solver, operator, sigma_y)
@@ -147,10 +148,13 @@ def blind_dps(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Late
 
 
 def flowchef(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
-    """``steps``, ``rate``, ``inner`` gradient steps, ``strength``, ``rows``."""
+    """``steps``, ``rate``, ``inner`` gradient steps, ``strength``, ``rows``. Moves of a stated length, as our
+    other samplers make, in place of the authors' squares, whose rate depends on the decoder."""
     timesteps, inner = _timesteps(spec, 50, prior), whole(spec, "inner", 1)
     rate = positive(spec, "rate", _step_length(spec, 50, operator) / inner)
-    solver = FlowChef(operator, timesteps, rate, inner, _likelihood(spec, operator), _rows(spec, operator))
+    solver = FlowChef(
+        operator, timesteps, rate, inner, _likelihood(spec, operator), _rows(spec, operator, prior)
+    )
     return framed(spec, solver, operator, sigma_y)
 
 
@@ -158,7 +162,7 @@ def flowdps(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Latent
     """``steps``, ``rate``, ``inner`` gradient steps, ``strength``, ``rows``."""
     timesteps = _timesteps(spec, 28, prior)
     rate = positive(spec, "rate", 15.0)
-    solver = FlowDps(operator, timesteps, rate, whole(spec, "inner", 3), _rows(spec, operator))
+    solver = FlowDps(operator, timesteps, rate, whole(spec, "inner", 3), _rows(spec, operator, prior))
     return framed(spec, solver, operator, sigma_y)
 
 
@@ -200,7 +204,9 @@ def _step_length(spec: Spec, steps: int, operator: ForwardOperator) -> float:
     return PSLD_REACH * math.sqrt(math.prod(operator.measured_shape)) / whole(spec, "steps", steps)
 
 
-def _rows(spec: Spec, operator: ForwardOperator) -> int:
-    """Frames differentiated at once; an operator made for a clip takes it whole."""
-    rows = whole(spec, "rows", 0, low=0)
-    return 0 if operator.couples_frames or operator.frames is not None else rows
+def _rows(spec: Spec, operator: ForwardOperator, prior: LatentPrior) -> int:
+    """Frames differentiated at once: ``rows``, else as many as `GRADIENT_BUDGET` holds. An operator made for
+    a clip takes it whole."""
+    if operator.couples_frames or operator.frames is not None:
+        return 0
+    return whole(spec, "rows", 0, low=0) or rows_within(prior, operator)

@@ -71,8 +71,9 @@ def build_solver(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: L
     """The solver of ``spec`` for measurements of ``operator`` with noise ``sigma_y`` on [-1, 1].
 
     ``spec["name"]`` is a key of `METHODS`; the other fields are those of its recipe. For fidelity take
-    ``dpir``; the others are samplers, more or less. Only the kind, the schedule and the noise gain of
-    ``prior`` are read. Raises OperatorError naming the field, or what would work instead.
+    ``dpir``; the others are samplers, more or less. Of ``prior`` the kind, the schedule and the noise gain
+    are read, and gradient solvers measure on one picture how many fit in memory. Raises OperatorError naming
+    the field, or what would work instead.
     """
     name = spec.get("name")
     if name not in METHODS:

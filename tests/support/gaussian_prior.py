@@ -11,15 +11,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from operators.closed_form.mixture import stable_diffusion_alphas
 from operators.complement import LatentComplement
 from operators.degradations.base import ForwardOperator
 from operators.solvers.base import Prediction
-
-
-def stable_diffusion_alphas() -> Tensor:
-    """alpha-bar of the "scaled_linear" schedule of Stable Diffusion, [1000], float64."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
-    return (1.0 - betas).cumprod(0)
 
 
 @dataclass

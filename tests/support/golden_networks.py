@@ -10,7 +10,6 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
-from operators.degradations.base import ForwardOperator
 from operators.solvers.base import Prediction
 from operators.solvers.guidance import Branches, mixed
 
@@ -92,33 +91,6 @@ class RecordedDraws:
 def in_order(draws: Tensor, steps: Any = None) -> dict[int, Tensor]:
     """{step: draw} for draws stored in order of execution, at ``steps`` or 0, 1, 2, ..."""
     return dict(zip(range(len(draws)) if steps is None else steps, draws, strict=True))
-
-
-class DenseOperator(ForwardOperator):
-    """y = A x with A a matrix over flattened (channel, row, column), measurements of shape ``measured``."""
-
-    def __init__(self, matrix: Tensor, shape: tuple[int, int, int], measured: tuple[int, ...]) -> None:
-        super().__init__(*shape[1:])
-        self.matrix, self.shape, self.measured = matrix, shape, measured
-
-    def apply(self, x: Tensor) -> Tensor:
-        return (x.flatten(1) @ self.matrix.to(x).T).view(-1, *self.measured)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return (y.flatten(1) @ self.matrix.to(y)).view(-1, *self.shape)
-
-    def pinv(self, y: Tensor) -> Tensor:
-        inverse = torch.linalg.pinv(self.matrix.double()).to(y)
-        return (y.flatten(1) @ inverse.T).view(-1, *self.shape)
-
-    def prox(self, x: Tensor, y: Tensor, gamma: float) -> Tensor:
-        matrix = self.matrix.to(x)
-        system = torch.eye(matrix.shape[1], dtype=x.dtype) + gamma * matrix.T @ matrix
-        rhs = (x + gamma * self.adjoint(y)).flatten(1)
-        return torch.linalg.solve(system, rhs.T).T.view(x.shape)
-
-    def classical(self, y: Tensor) -> Tensor:
-        return self.pinv(y)
 
 
 def assert_matches(ours: Tensor, reference: Tensor, facts: Mapping[str, Any], name: str = "default") -> None:

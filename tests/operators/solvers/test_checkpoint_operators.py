@@ -12,6 +12,12 @@ from diffusers import UNet2DModel
 from safetensors.torch import save_file
 from torch import Tensor
 
+from operators.closed_form.mixture import (
+    ChainDraws,
+    VectorMixture,
+    gaussian_vector_prior,
+    orthonormal_measurement,
+)
 from operators.degradations.base import ForwardOperator
 from operators.degradations.super_resolution import AreaDownsampling
 from operators.errors import ModelError
@@ -20,12 +26,6 @@ from operators.solvers.cddb import Cddb, bridge_weights
 from operators.solvers.checkpoints import CheckpointManifest
 from operators.solvers.image_bridge import BridgeRestorer, ImageBridge, bridge_deviations
 from tests.support.shared import golden
-from tests.support.vector_priors import (
-    SeededDraws,
-    VectorMixture,
-    gaussian_vector_prior,
-    orthonormal_measurement,
-)
 
 STD = bridge_deviations()
 
@@ -129,7 +129,7 @@ def test_data_consistency_lowers_the_residual_of_a_bridge() -> None:
     visited = (999, 750, 500, 250, 0)
     residuals = []
     for size in (0.0, 0.5):
-        x = restore(Cddb(operator, visited, size), y, y, bridge, SeededDraws(1))
+        x = restore(Cddb(operator, visited, size), y, y, bridge, ChainDraws(1))
         residuals.append(float((operator.apply(x) - y).norm()))
     assert residuals[1] < 0.5 * residuals[0]
 
@@ -141,9 +141,9 @@ def test_a_bridge_checkpoint_restores_pictures_of_the_promised_size(tmp_path: Pa
     bridge = ImageBridge.read(save_bridge(tmp_path))
     restorer = BridgeRestorer(bridge, lambda h, w: AreaDownsampling(h, w, 2), scale=2, multiple=2, steps=5)
     y = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    x = restorer.restore(y, SeededDraws(0))
+    x = restorer.restore(y, ChainDraws(0))
     assert x.shape == (2, 3, 16, 24)
-    alone = restorer.restore(y[:1], SeededDraws(0))
+    alone = restorer.restore(y[:1], ChainDraws(0))
     assert alone.shape == (1, 3, 16, 24)
     # An untrained network estimates badly, and still its pictures measure as they should.
     assert float((AreaDownsampling(16, 24, 2).apply(x) - y).abs().mean()) < 0.2
@@ -153,7 +153,7 @@ def test_a_size_the_network_cannot_take_is_refused(tmp_path: Path) -> None:
     bridge = ImageBridge.read(save_bridge(tmp_path))
     restorer = BridgeRestorer(bridge, lambda h, w: AreaDownsampling(h, w, 1), scale=1, multiple=8, steps=2)
     with pytest.raises(ModelError, match="13x8 pixels"):
-        restorer.restore(torch.zeros(1, 3, 8, 13), SeededDraws(0))
+        restorer.restore(torch.zeros(1, 3, 8, 13), ChainDraws(0))
 
 
 @pytest.mark.parametrize(

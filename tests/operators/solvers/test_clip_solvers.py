@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from operators.closed_form.mixture import ChainDraws
 from operators.degradations.super_resolution import AreaDownsampling
 from operators.errors import OperatorError
 from operators.solvers.base import begin, restore
@@ -19,12 +20,11 @@ from operators.solvers.reencode import NormalFit
 from operators.solvers.svi import Svi
 from operators.solvers.video_latent import VideoLatent
 from tests.support.gaussian_prior import GaussianPrior, smooth_gaussian_prior, stable_diffusion_alphas
-from tests.support.vector_priors import SeededDraws
 
 T, H, W = 5, 6, 8
 
 
-class SharedDraws(SeededDraws):
+class SharedDraws(ChainDraws):
     """One draw for all rows."""
 
     def normal(self, like: Tensor, step: int, purpose: str) -> Tensor:
@@ -124,8 +124,8 @@ def test_svi_recovers_a_clip_from_its_running_mean() -> None:
     x = model.draw(4, torch.Generator().manual_seed(3))
     operator = RunningMean()
     fit = NormalFit(operator, 0.0, 12, 1e-9, joint=True)
-    noise = SeededDraws(0).normal(x, 0, "start")
-    found = restore(Svi(fit, leading_timesteps(10)), operator.apply(x), noise, model, SeededDraws(1))
+    noise = ChainDraws(0).normal(x, 0, "start")
+    found = restore(Svi(fit, leading_timesteps(10)), operator.apply(x), noise, model, ChainDraws(1))
     assert float((found - x).norm()) < 1e-3 * float(x.norm())
 
 
@@ -144,11 +144,11 @@ def test_shared_noise_flickers_less_than_independent_noise() -> None:
     model = prior()
     x = model.draw(1, torch.Generator().manual_seed(3)).expand(T, -1, -1, -1)
     operator = AreaDownsampling(H, W, 2)
-    y = operator.apply(x) + 0.02 * SeededDraws(5).normal(operator.apply(x), 0, "measured")
+    y = operator.apply(x) + 0.02 * ChainDraws(5).normal(operator.apply(x), 0, "measured")
     solver = VideoLatent(operator, leading_timesteps(10, strength=0.6), 0.02, 1.0, eta=0.8)
     flicker = [
         float(restore(solver, y, torch.zeros_like(x), model, draws).diff(dim=0).square().mean())
-        for draws in (SharedDraws(1), SeededDraws(1))
+        for draws in (SharedDraws(1), ChainDraws(1))
     ]
     assert flicker[0] < 0.5 * flicker[1]
 
@@ -158,7 +158,7 @@ def test_a_flow_loss_makes_noisy_frames_of_a_still_scene_agree_more() -> None:
     model.rotation = torch.eye(len(model.mean), dtype=torch.float64)
     x = model.draw(1, torch.Generator().manual_seed(3)).expand(T, -1, -1, -1)
     operator = AreaDownsampling(H, W, 2)
-    y = operator.apply(x) + 0.1 * SeededDraws(5).normal(operator.apply(x), 0, "measured")
+    y = operator.apply(x) + 0.1 * ChainDraws(5).normal(operator.apply(x), 0, "measured")
     flicker = []
     for flows in (None, still_flows()):
         solver = VideoLatent(
@@ -212,8 +212,8 @@ def test_lvtino_asks_both_models_in_turn_and_the_video_model_steadies_the_clip()
     model, video = prior(), ClipPrior()
     x = 0.3 * model.draw(1, torch.Generator().manual_seed(3)).expand(T, -1, -1, -1)
     operator = AreaDownsampling(H, W, 2)
-    y = operator.apply(x) + 0.1 * SeededDraws(5).normal(operator.apply(x), 0, "measured")
-    alone, both = (restore(lvtino(v), y, torch.zeros_like(x), model, SeededDraws(1)) for v in (None, video))
+    y = operator.apply(x) + 0.1 * ChainDraws(5).normal(operator.apply(x), 0, "measured")
+    alone, both = (restore(lvtino(v), y, torch.zeros_like(x), model, ChainDraws(1)) for v in (None, video))
     assert video.asked == list(VIDEO_TIMESTEPS)
     assert float(both.diff(dim=0).square().mean()) < float(alone.diff(dim=0).square().mean())
 
@@ -267,8 +267,8 @@ def test_a_scene_shares_one_kernel_that_comes_nearer_to_the_true_one() -> None:
     solver = BlindDps(
         leading_timesteps(100), guess, scale=0.3, kernel_rate=2e-3, border="circular", shared=True
     )
-    noise = SeededDraws(0).normal(x, 0, "start")
-    state = begin(solver, correlate(x, true, "circular"), noise, model, SeededDraws(1))
+    noise = ChainDraws(0).normal(x, 0, "start")
+    state = begin(solver, correlate(x, true, "circular"), noise, model, ChainDraws(1))
     for i in range(len(solver.timesteps)):
         state = solver.step(i, state, model)
     assert state.kernel.shape == (1, 1, 3, 3)

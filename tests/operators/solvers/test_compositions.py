@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from operators.closed_form.mixture import ChainDraws
 from operators.degradations.inpainting import Inpainting
 from operators.degradations.noise_models import PoissonNoise
 from operators.degradations.registry import build_operator
@@ -29,7 +30,6 @@ from operators.solvers.resample import ReSample
 from operators.solvers.treg import TReg
 from operators.solvers.warm_start import WarmStart
 from tests.support.gaussian_prior import GaussianPrior, smooth_gaussian_prior
-from tests.support.vector_priors import SeededDraws
 
 H, W = 4, 6
 HALVED = build_operator({"kind": "super_resolution", "scale": 2}, H, W, {})
@@ -42,7 +42,7 @@ def problem() -> tuple[GaussianPrior, Tensor, Tensor]:
 
 
 def noise_like(x: Tensor) -> Tensor:
-    return SeededDraws(9).normal(x, 0, "start")
+    return ChainDraws(9).normal(x, 0, "start")
 
 
 # --- warm start and last fit -------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def test_a_last_fit_makes_noiseless_data_reproduced_where_the_sampler_left_a_res
     for last in (False, True):
         solver = build_solver({**spec, "last_fit": last}, HALVED, 0.0, prior)
         assert isinstance(solver, LastFit) == last
-        found = restore(solver, y, noise_like(x), prior, SeededDraws(1))
+        found = restore(solver, y, noise_like(x), prior, ChainDraws(1))
         rests.append(float((HALVED.apply(found) - y).abs().max()))
     assert rests[1] < 0.05 * rests[0]
 
@@ -85,7 +85,7 @@ def test_the_dps_steps_of_treg_hold_the_data_after_its_last_fit() -> None:
     timesteps = leading_timesteps(30)
     rests = []
     for dps in (False, True):
-        found = restore(TReg(fit, timesteps, 3, 15, dps), y, noise_like(x), prior, SeededDraws(1))
+        found = restore(TReg(fit, timesteps, 3, 15, dps), y, noise_like(x), prior, ChainDraws(1))
         rests.append(float((HALVED.apply(found) - y).norm()))
     assert rests[1] < rests[0]
 
@@ -97,7 +97,7 @@ def test_the_dps_steps_of_treg_are_unconditional() -> None:
     for idea in (0.0, 1.0):
         prior = PromptedPrior(plain, idea)
         with torch.no_grad():
-            state = begin(solver, y, noise_like(x), prior, SeededDraws(1))
+            state = begin(solver, y, noise_like(x), prior, ChainDraws(1))
             moved.append(solver.step(1, state, prior).z)
     assert torch.equal(*moved)
 
@@ -111,7 +111,7 @@ def test_resample_fits_in_pixels_in_the_middle_third_and_in_latents_in_the_last(
     counting = CountingPrior(prior)
     encodes = []
     with torch.no_grad():
-        state = begin(solver, y, noise_like(x), counting, SeededDraws(1))
+        state = begin(solver, y, noise_like(x), counting, ChainDraws(1))
         for i in range(30):
             before = counting.evaluations.encode
             state = solver.step(i, state, counting)
@@ -126,7 +126,7 @@ def test_travelling_refines_the_estimate_by_further_evaluations() -> None:
     solver = ReSample(HALVED, leading_timesteps(30), every=5, travel=3)
     counting = CountingPrior(prior)
     with torch.no_grad():
-        state = begin(solver, y, noise_like(x), prior, SeededDraws(1))
+        state = begin(solver, y, noise_like(x), prior, ChainDraws(1))
         z0 = solver.travelled(9, state.z, state.z, counting)
         assert counting.evaluations.forward == 3 * len(x)
         assert torch.equal(solver.travelled(29, state.z, state.z, prior), state.z)
@@ -165,7 +165,7 @@ def test_the_prompt_enters_the_hole_and_nothing_else() -> None:
     moved = []
     for idea in (0.0, 1.0):
         prior = PromptedPrior(plain, idea)
-        state = begin(solver, operator.apply(x), noise_like(x), prior, SeededDraws(1))
+        state = begin(solver, operator.apply(x), noise_like(x), prior, ChainDraws(1))
         moved.append(solver.step(0, state, prior).z0)
     change = (moved[1] - moved[0]).abs()
     assert float(change[..., mask].max()) == 0.0
@@ -208,8 +208,8 @@ def test_a_sampler_with_poisson_likelihood_fits_bright_and_dark_counts() -> None
     operator = build_operator({"kind": "shot_noise", "peak": 255}, H, W, {})
     y = operator.simulate(x.clamp(-0.9, 0.9), [("row", i) for i in range(3)])
     solver = build_solver({"name": "ldps", "steps": 100, "scale": 0.05}, operator, 0.1, prior)
-    found = restore(solver, y, noise_like(x), prior, SeededDraws(1))
-    without = restore(replace(solver, scale=0.0), y, noise_like(x), prior, SeededDraws(1))
+    found = restore(solver, y, noise_like(x), prior, ChainDraws(1))
+    without = restore(replace(solver, scale=0.0), y, noise_like(x), prior, ChainDraws(1))
     assert float((found - y).square().mean()) < 0.3 * float((without - y).square().mean())
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from operators.closed_form.mixture import gaussian_vector_prior, orthonormal_measurement
 from operators.noise import FrameDraws
 from operators.solvers.base import Prediction
 from operators.solvers.data_steps import (
@@ -35,7 +36,6 @@ from operators.solvers.parametrisation import PARAMETRISATIONS, from_velocity, s
 from operators.solvers.resample import stochastic_resample
 from operators.solvers.step_rules import ancestral, ddim, lcm_denoised, recombine, renoise
 from tests.support.gaussian_prior import stable_diffusion_alphas
-from tests.support.vector_priors import gaussian_vector_prior, orthonormal_measurement
 
 TABLE = stable_diffusion_alphas()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from operators.degradations.dense import DenseOperator
 from operators.degradations.super_resolution import AreaDownsampling
 from operators.solvers.base import LatentPrior, NoiseSource, State, StepSolver, begin
 from operators.solvers.blind_dps import BlindDps
@@ -24,7 +25,6 @@ from operators.solvers.step_rules import recombine
 from operators.solvers.svi import Svi
 from operators.solvers.treg import TReg
 from tests.support.golden_networks import (
-    DenseOperator,
     RecordedDraws,
     assert_matches,
     golden_prior,

@@ -1,6 +1,6 @@
-"""Priors over vectors whose posteriors are known in closed form: latents [B, d, 1, 1], autoencoder a scaling.
+"""Mixtures of Gaussians over vectors as latent priors, with their exact posteriors.
 
-Everything is float64. Every solver runs on them unchanged.
+Latents are [B, d, 1, 1] in float64, the autoencoder is a scaling: every solver runs on them unchanged.
 """
 
 from __future__ import annotations
@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from operators.degradations.dense import DenseOperator
+from operators.noise import keyed_normal
 from operators.solvers.base import Prediction
 from operators.solvers.levels import level_of_alpha
-from tests.support.gaussian_prior import stable_diffusion_alphas
-from tests.support.golden_networks import DenseOperator
+
+
+def stable_diffusion_alphas() -> Tensor:
+    """alpha-bar of the "scaled_linear" schedule of Stable Diffusion, [1000], float64."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
+    return (1.0 - betas).cumprod(0)
 
 
 @dataclass
@@ -110,11 +116,11 @@ class VectorMixture:
         return chosen + torch.einsum("bij,bj->bi", roots[which], self._white(len(which)))
 
 
-def gaussian_vector_prior(d: int, seed: int = 0) -> VectorMixture:
-    """N(mean, S) with eigenvalues of S between 0.3 and 2 in a random basis."""
+def gaussian_vector_prior(d: int, seed: int = 4) -> VectorMixture:
+    """N(mean, S) with eigenvalues of S between 0.11 and 1.8 in a random basis."""
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=generator)).Q
-    eigenvalues = torch.logspace(-0.5, 0.3, d, dtype=torch.float64)
+    eigenvalues = 0.45 * torch.logspace(-0.6, 0.6, d, dtype=torch.float64)
     mean = 0.5 * torch.randn(1, d, dtype=torch.float64, generator=generator)
     covariance = (basis * eigenvalues) @ basis.T
     return VectorMixture(torch.ones(1, dtype=torch.float64), mean, covariance[None])
@@ -140,13 +146,12 @@ def orthonormal_measurement(d: int, m: int, seed: int = 1) -> DenseOperator:
     return DenseOperator(rows, (d, 1, 1), (m, 1, 1))
 
 
-@dataclass
-class SeededDraws:
-    """Independent draws for each step and purpose; rows share a generator, as chains of one test may."""
+@dataclass(frozen=True)
+class ChainDraws:
+    """Independent draws of float64 for each step and purpose, for many chains at once."""
 
     seed: int = 0
 
     def normal(self, like: Tensor, step: int, purpose: str) -> Tensor:
-        key = hash((self.seed, step, sum(ord(c) * 31**i for i, c in enumerate(purpose)))) % 2**31
-        generator = torch.Generator().manual_seed(key)
-        return torch.randn(like.shape, dtype=like.dtype, generator=generator)
+        """Standard normal of the shape of ``like``; the chains of a call share one key."""
+        return keyed_normal(tuple(like.shape), "chains", self.seed, step, purpose).to(like)
