@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from operators.attention.harvest import Harvest
+from operators.attention.mixture import mixed_harvests
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.reading import ALONE, Reader, Reading
 from operators.attention.session import Record, SharedAttention
@@ -28,11 +29,19 @@ from operators.style.readings import SharedWithStyle, StyleMethod
 from operators.style.style_aligned import StyleReference
 
 
+class Replayable(Protocol):
+    """What holds the style's references: a `StyleReference`, or a `operators.style.bank.StyleBank`."""
+
+    @property
+    def parts(self) -> tuple[tuple[Tensor, float], ...]:
+        """Trajectories [S, C, h, w] on the sampler's timesteps, and weights that sum to one."""
+
+
 class ReadsStyle(Protocol):
     """A style reference and how it is read; ``align`` and ``norms`` say which statistics replays keep."""
 
     @property
-    def reference(self) -> StyleReference:
+    def reference(self) -> Replayable:
         """The reference."""
 
     @property
@@ -64,9 +73,9 @@ class StyleReading:
 
 @dataclass(frozen=True)
 class MethodReading:
-    """A reference read by any ``method`` of `operators.style.readings`."""
+    """References read by any ``method`` of `operators.style.readings`."""
 
-    reference: StyleReference
+    reference: Replayable
     method: StyleMethod
 
     @property
@@ -201,9 +210,13 @@ class StepReferences:
         """What the style reference left; None without style."""
         if self._stage.style is None:
             return None
-        record = self.record()
-        self._replay(self._stage.style.reference.trajectory[self.step][None], ALONE, record)
-        return record.harvest
+        harvests, weights = [], []
+        for trajectory, weight in self._stage.style.reference.parts:
+            record = self.record()
+            self._replay(trajectory[self.step][None], ALONE, record)
+            harvests.append(record.harvest)
+            weights.append(weight)
+        return mixed_harvests(harvests, weights)
 
     @functools.cached_property
     def anchors(self) -> Harvest | None:

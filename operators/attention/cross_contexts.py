@@ -24,6 +24,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from operators.errors import OperatorError
+from operators.models import BranchListener
 
 #: The sum of weights may not come nearer to -1: the mean would be divided by nothing.
 _LEAST = 0.05
@@ -71,6 +72,23 @@ class CrossContexts:
     def begin(self) -> None:
         """A new network call: contexts are where they were given."""
         self._moved = {}
+
+
+class BothBranches:
+    """A `BranchListener` for a prior whose network shares self-attention and blends prompts: tells both."""
+
+    def __init__(self, *listeners: BranchListener) -> None:
+        self._listeners = listeners
+
+    @property
+    def branch(self) -> str:
+        """The branch that all were told."""
+        return self._listeners[0].branch
+
+    @branch.setter
+    def branch(self, name: str) -> None:
+        for listener in self._listeners:
+            listener.branch = name
 
 
 class CrossContextProcessor:

@@ -69,13 +69,13 @@ class FlowEdit:
             z = recombine(state.source, fresh, rung.upper)
             with torch.no_grad():
                 told = velocity(self.source.predict(z, rung.t))
-            total = total + (velocity(prior.predict(state.z0 + (z - state.source), rung.t)) - told)
+            total = total + (velocity(prior.predict(z + (state.z0 - state.source), rung.t)) - told)
         edit = state.z0 + (rung.lower.flow_time - rung.upper.flow_time) * total / self.draws
         if i + 1 == len(self.timesteps):
             return replace(state, z=edit, z0=edit)
         fresh = state.normal(i + 1, "flow edit 0")
         z = recombine(state.source, fresh, rung.lower)
-        return replace(state, z=edit + (z - state.source), z0=edit, fresh=fresh)
+        return replace(state, z=z + (edit - state.source), z0=edit, fresh=fresh)
 
     def finish(self, state: FlowState, prior: LatentPrior) -> Tensor:
         """The edit, decoded."""

@@ -7,6 +7,8 @@ float32, because gradients through them underflow in half precision.
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from operators.errors import ModelError
 from operators.models import LatentModel
@@ -50,16 +52,23 @@ class EncoderDescriptor:
 
     model: LatentModel
 
+    @functools.cached_property
+    def _encoder(self) -> nn.Module:
+        encoder = self.model.vae.encoder
+        if self.model.vae.dtype == torch.float32:
+            return encoder
+        return copy.deepcopy(encoder).float()
+
     def __call__(self, pictures: Tensor) -> Tensor:
         """Sides that are no multiples of the autoencoder's factor are filled up with the border."""
         factor = self.model.vae_factor
         height, width = pictures.shape[2:]
-        pictures = F.pad(pictures, (0, -width % factor, 0, -height % factor), mode="replicate")
+        padding = (0, -width % factor, 0, -height % factor)
+        pictures = F.pad(pictures.float(), padding, mode="replicate")
         if not isinstance(self.model.vae, AutoencoderKL):
             return statistics_vector([self.model.encode(pictures)])
-        encoder = self.model.vae.encoder
-        features = [encoder.conv_in(pictures.to(self.model.vae.dtype))]
-        for block in encoder.down_blocks:
+        features = [self._encoder.conv_in(pictures)]
+        for block in self._encoder.down_blocks:
             features.append(block(features[-1]))
         return statistics_vector(features)
 

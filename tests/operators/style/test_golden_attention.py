@@ -21,10 +21,10 @@ from operators.attention.install import install
 from operators.attention.layer_call import LayerCall
 from operators.attention.session import SharedAttention
 from operators.style.aggregation import KeysValues, aggregated, mean_token, released_combinations
-from operators.style.readings import ReplaceThenConcat, StyleInPlace
+from operators.style.readings import ReplaceThenConcat, SharedWithStyle, StyleInPlace
 from operators.style.univst import AttentionShift
 from tests.support.shared import golden, shared_dir
-from tests.support.tiny_models import tiny_sd_unet
+from tests.support.tiny_models import tiny_sd_unet, tiny_sdxl_unet
 
 QUERIES = Keep(moments=False, norms=False, queries=True)
 
@@ -43,6 +43,39 @@ def test_adain_reproduces_the_published_function() -> None:
         reference = x[number // half * half]
         found = adain(row[None], moments(row[None]), moments(reference[None]))
         assert (found[0] - tensors["out"][number]).abs().max() < 1e-6
+
+
+@torch.no_grad()
+def test_style_aligned_reproduces_the_published_implementation() -> None:
+    """google/style-aligned on SDXL's layout: attention, AdaIN and GroupNorm shared. Ours: the reference
+    alone, then each target alone, reading what it left."""
+    tensors, facts = golden("style_aligned_shift0")
+    unet = tiny_sdxl_unet().eval()
+    unet.load_state_dict(load_file(shared_dir() / "golden" / "tiny_sdxl_state.safetensors"))
+    x, rows = tensors["x"], len(tensors["x"])
+    with install(unet) as session:
+        for half in range(len(tensors["ctx"]) // rows):
+
+            def row(number: int, half: int = half) -> Tensor:
+                at = half * rows + number
+                added = {
+                    "text_embeds": tensors["text_embeds"][at : at + 1],
+                    "time_ids": torch.zeros(1, 6),
+                }
+                return unet(
+                    x[number : number + 1],
+                    facts["t"],
+                    encoder_hidden_states=tensors["ctx"][at : at + 1],
+                    added_cond_kwargs=added,
+                ).sample
+
+            found: list[Tensor] = []
+            style = session.harvest(lambda row=row, found=found: found.append(row(0)))
+            method = SharedWithStyle(facts.get("shift", 0.0), norms=True)
+            with session.under(method.reading(style, facts["t"])):
+                found += [row(number) for number in range(1, rows)]
+            out = tensors["out"][half * rows : (half + 1) * rows]
+            assert (torch.cat(found) - out).abs().max() < 2e-5
 
 
 @torch.no_grad()

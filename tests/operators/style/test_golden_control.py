@@ -48,7 +48,7 @@ def test_the_proximal_control_reproduces_the_published_run() -> None:
         return statistics_vector([F.conv2d(pictures, weight, tensors["csd/c.bias"], stride=weight.shape[-1])])
 
     target = StyleTarget(describe(preview(tensors["x0_style"])), describe, preview)
-    control = ProximalControl(target, facts["M"], facts["eta"], anchor=0.0)
+    control = ProximalControl(target, facts["M"], facts["eta"], facts.get("lam", 0.0))
     prior = Controlled(ToyPrior(tensors, facts["T"]), control, timesteps)
     z = tensors["x_init"]
     for i, t in enumerate(timesteps):

@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from operators.attention.cross_contexts import Editorial, blend_contexts
+from operators.attention.cross_contexts import BothBranches, Editorial, blend_contexts
 from operators.attention.harvest import Harvest
 from operators.attention.install import install
 from operators.attention.session import SharedAttention
@@ -22,6 +23,7 @@ from operators.errors import ModelError, OperatorError
 from operators.inversion.ddim import ddim_invert
 from operators.models import LatentModel
 from operators.solvers.base import restore
+from operators.style.adapter_aggregation import aggregate_adapter
 from operators.style.aggregation import KeysValues, aggregated, paper_combinations
 from operators.style.descriptor import ClipDescriptor, EncoderDescriptor, pooled_descriptor
 from operators.style.latent_adain import adain_latents, channel_moments, pooled_channel_moments
@@ -310,6 +312,30 @@ def test_aggregation_averages_the_papers_combinations() -> None:
 
 
 @torch.no_grad()
+def test_aggregation_takes_the_place_of_a_loaded_adapter_and_gives_it_back() -> None:
+    net = layout("sd15")
+    with pytest.raises(OperatorError, match="no image adapter"), aggregate_adapter(net.unet):
+        pass
+    attn = net.unet.up_blocks[3].attentions[0].transformer_blocks[0].attn2
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        adapter = IPAdapterAttnProcessor2_0(32, cross_attention_dim=32, num_tokens=(4,))
+    attn.set_processor(adapter)
+    x, text, image = normal(2, 9, 32, seed=1), normal(2, 7, 32, seed=2), normal(2, 1, 4, 32, seed=3)
+    with aggregate_adapter(net.unet):
+        found = attn(x, encoder_hidden_states=(text, [image]))
+        # A style picture whose tokens look to the layer as its text does is the text.
+        adapter.to_k_ip[0].weight.copy_(attn.to_k.weight)
+        adapter.to_v_ip[0].weight.copy_(attn.to_v.weight)
+        one_word = text.mean(1, keepdim=True).expand(-1, 4, -1)
+        same = attn(x, encoder_hidden_states=(one_word, [one_word[:, None]]))
+    assert attn.processor is adapter
+    assert found.shape == x.shape
+    attn.set_processor(AttnProcessor2_0())
+    torch.testing.assert_close(same, attn(x, encoder_hidden_states=one_word), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_a_second_prompt_of_weight_zero_or_equal_to_the_first_changes_nothing() -> None:
     net = layout("sd15")
     z, before = net.latent(2, 1), dict(net.unet.attn_processors)
@@ -336,6 +362,14 @@ def test_prompts_are_blended_in_the_prompted_branch_and_rows_stay_apart() -> Non
         contexts.branch = "uncond"
         torch.testing.assert_close(net.call(z), plain, atol=1e-6, rtol=1e-6)
     assert (blended - plain).abs().max() > 1e-4
+
+
+def test_both_listeners_are_told_the_branch(session: SharedAttention) -> None:
+    net = layout("sd15")
+    with blend_contexts(net.unet, [Editorial(torch.zeros(1, 1, 32), 0.5)]) as contexts:
+        both = BothBranches(session, contexts)
+        both.branch = "uncond"
+    assert {both.branch, session.branch, contexts.branch} == {"uncond"}
 
 
 def test_weights_that_cancel_the_main_prompt_are_refused() -> None:
