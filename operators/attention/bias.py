@@ -26,7 +26,9 @@ def log_weight(weight: Tensor) -> Tensor:
     return weight.log().clamp_min(FLOOR)
 
 
-def biased_attention(q: Tensor, k: Tensor, v: Tensor, query_channels: Tensor, key_channels: Tensor) -> Tensor:
+def biased_attention(
+    q: Tensor, k: Tensor, v: Tensor, query_channels: Tensor, key_channels: Tensor
+) -> Tensor:
     """Softmax(q k^T / sqrt(d) + bias) v.
 
     ``q`` [B, heads, L, d]; ``k``, ``v`` [B, heads, N, d]; ``query_channels`` [B, R] and

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def merge_into_first(k: Tensor, v: Tensor, log_count: Tensor, ratio: float) -> tuple[Tensor, Tensor, Tensor]:
+def merge_into_first(
+    k: Tensor, v: Tensor, log_count: Tensor, ratio: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Merge the share ``ratio`` of the tokens of rows 1.. of ``k``, ``v`` [A, heads, N, d], the best
     matches, into those of row 0 that they resemble most (cosine of the keys of all heads together).
 

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from operators.inversion.path import Rung, along, rungs
 from operators.solvers.base import LatentPrior
+from operators.solvers.data_steps import adam
 
 #: Relative change of a row below which it counts as converged.
 TOLERANCE = 1e-4
 #: SPDInv's optimiser: AdamW of this rate and PyTorch's other defaults, and the mean square it stops at.
-_RATE, _BETAS, _EPS, _DECAY, _STOP = 1e-3, (0.9, 0.999), 1e-8, 0.01, 5e-6
+_RATE, _DECAY, _STOP = 1e-3, 0.01, 5e-6
 
 
 @torch.no_grad()
@@ -91,14 +92,11 @@ def _optimised(start: Tensor, below: Tensor, rung: Rung, prior: LatentPrior, ite
             found = along(below, prior.predict(leaf, rung.t).eps, rung.lower, rung.upper)
             loss = (leaf - found).square().flatten(1).mean(1)
             (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-        open_rows = (loss.detach() >= _STOP).view(-1, *[1] * (z.dim() - 1))
+        open_rows = loss.detach() >= _STOP
         if not bool(open_rows.any()):
             break
-        first = _BETAS[0] * first + (1 - _BETAS[0]) * gradient
-        second = _BETAS[1] * second + (1 - _BETAS[1]) * gradient.square()
-        deviation = (second / (1 - _BETAS[1] ** k)).sqrt() + _EPS
-        moved = z * (1 - _RATE * _DECAY) - _RATE / (1 - _BETAS[0] ** k) * first / deviation
-        z = torch.where(open_rows, moved, z)
+        decay = _RATE * _DECAY * open_rows.to(z.dtype).view(-1, *[1] * (z.dim() - 1))
+        z, first, second = adam(z - decay * z, gradient, first, second, k, _RATE, rows=open_rows)
     return z.detach()
 
 

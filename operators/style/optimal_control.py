@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from operators.solvers.base import LatentPrior, Prediction
+from operators.solvers.data_steps import adam
 from operators.solvers.levels import level
 from operators.style.descriptor import Descriptor
 
 #: A fresh optimiser of this kind per step; the published one is Adam with its usual constants.
 Optimiser = Literal["adam", "normalised"]
-_BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,8 @@ class ProximalControl:
             gradient = self._gradient(x, start)
             if self.optimiser == "normalised":
                 x = x - rate * gradient / _row_rms(gradient)
-                continue
-            first = _BETAS[0] * first + (1 - _BETAS[0]) * gradient
-            second = _BETAS[1] * second + (1 - _BETAS[1]) * gradient.square()
-            deviation = (second / (1 - _BETAS[1] ** k)).sqrt() + _EPS
-            x = x - rate / (1 - _BETAS[0] ** k) * first / deviation
+            else:
+                x, first, second = adam(x, gradient, first, second, k, rate)
         return x.to(z0.dtype)
 
     def _gradient(self, x: Tensor, start: Tensor) -> Tensor:
