@@ -10,31 +10,87 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from operators.attention.harvest import Harvest
+from operators.attention.mixture import mixed_harvests
 from operators.attention.policies.base import SharingPolicy, Unit
-from operators.attention.reading import ALONE, Alignment, Reader, Reading
+from operators.attention.reading import ALONE, Reader, Reading
 from operators.attention.session import Record, SharedAttention
 from operators.attention.tokens import BOUNDED, Budgets, Key, TokenChoice
 from operators.correspondence.fused_prior import LatentFusion
 from operators.correspondence.fusion import fuses
 from operators.errors import OperatorError
 from operators.solvers.base import LatentPrior, State, StepSolver, begin, mirrored_axes
+from operators.style.readings import SharedWithStyle, StyleMethod
 from operators.style.style_aligned import StyleReference
+
+
+class Replayable(Protocol):
+    """What holds the style's references: a `StyleReference`, or a `operators.style.bank.StyleBank`."""
+
+    @property
+    def parts(self) -> tuple[tuple[Tensor, float], ...]:
+        """Trajectories [S, C, h, w] on the sampler's timesteps, and weights that sum to one."""
+
+
+class ReadsStyle(Protocol):
+    """A style reference and how it is read; ``align`` and ``norms`` say which statistics replays keep."""
+
+    @property
+    def reference(self) -> Replayable:
+        """The reference."""
+
+    @property
+    def align(self) -> bool:
+        """Whether queries and keys are aligned to it."""
+
+    @property
+    def norms(self) -> bool:
+        """Whether statistics of GroupNorm are shared with it."""
+
+    def reading(self, style: Harvest, timestep: int) -> Reading:
+        """What rows read of what the reference left, at the network's ``timestep``."""
 
 
 @dataclass(frozen=True)
 class StyleReading:
-    """How the style reference is read: ``bias`` on its logits (log 2 for real pictures), whether queries
-    and keys are aligned to it (AdaIN) and whether GroupNorm statistics are shared."""
+    """A reference read as StyleAligned does: ``bias`` on its logits (log 2 for real pictures), whether
+    queries and keys are aligned to it (AdaIN) and whether GroupNorm statistics are shared."""
 
     reference: StyleReference
     bias: float
     align: bool
     norms: bool
+
+    def reading(self, style: Harvest, timestep: int) -> Reading:
+        """The same at every timestep."""
+        return SharedWithStyle(self.bias, self.align, self.norms).reading(style, timestep)
+
+
+@dataclass(frozen=True)
+class MethodReading:
+    """References read by any ``method`` of `operators.style.readings`."""
+
+    reference: Replayable
+    method: StyleMethod
+
+    @property
+    def align(self) -> bool:
+        """As the method says."""
+        return self.method.align
+
+    @property
+    def norms(self) -> bool:
+        """As the method says."""
+        return self.method.norms
+
+    def reading(self, style: Harvest, timestep: int) -> Reading:
+        """As the method says."""
+        return self.method.reading(style, timestep)
 
 
 @dataclass(frozen=True)
@@ -45,7 +101,7 @@ class Stage:
     solver: StepSolver
     prior: LatentPrior
     session: SharedAttention
-    style: StyleReading | None = None
+    style: ReadsStyle | None = None
     budgets: Budgets = BOUNDED
     key: Key = ()
 
@@ -154,9 +210,13 @@ class StepReferences:
         """What the style reference left; None without style."""
         if self._stage.style is None:
             return None
-        record = self.record()
-        self._replay(self._stage.style.reference.trajectory[self.step][None], ALONE, record)
-        return record.harvest
+        harvests, weights = [], []
+        for trajectory, weight in self._stage.style.reference.parts:
+            record = self.record()
+            self._replay(trajectory[self.step][None], ALONE, record)
+            harvests.append(record.harvest)
+            weights.append(weight)
+        return mixed_harvests(harvests, weights)
 
     @functools.cached_property
     def anchors(self) -> Harvest | None:
@@ -198,8 +258,7 @@ class StepReferences:
         style = self._stage.style
         if self.style is None or style is None:
             return ALONE
-        alignment = Alignment(self.style, None, norms=style.norms) if style.align else None
-        return Reading((Reader(self.style, bias=style.bias),), alignment)
+        return style.reading(self.style, self.timestep)
 
     def joint_reading(self) -> Reading:
         """The rows themselves, each other and the style, aligned to it by their pooled statistics."""

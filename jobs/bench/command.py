@@ -7,7 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from jobs.bench import consistency, cost, gops, identity, prior, restoration, restore, sharing, video
+from jobs.bench import (
+    consistency,
+    cost,
+    gops,
+    identity,
+    inversion,
+    prior,
+    restoration,
+    restore,
+    sharing,
+    video,
+)
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
@@ -16,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[bool], BenchResult]] = {
     "cost": cost.run,
     "gops": gops.run,
     "identity": identity.run,
+    "inversion": inversion.run,
     "restoration": restoration.run,
 }
 #: Benchmarks of a folder, given by --pictures; those of OWN_PICTURES need none.

@@ -22,13 +22,16 @@ LayerKey = tuple[str, str]
 class Keep:
     """What a harvest keeps besides keys and values: ``moments`` of queries and keys (for AdaIN), ``norms``
     of the GroupNorm layers, ``inputs`` (the tokens that enter self-attention), ``outputs`` (those that leave
-    it, projected, before the residual sum) and the ``whole`` bank beside a bounded one."""
+    it, projected, before the residual sum), the ``whole`` bank beside a bounded one, ``queries``, and what
+    the convolutions named in ``residuals`` put out (`operators.attention.injection`)."""
 
     moments: bool = True
     norms: bool = True
     inputs: bool = False
     outputs: bool = False
     whole: bool = False
+    queries: bool = False
+    residuals: frozenset[str] = frozenset()
 
 
 #: Enough for references that are read and aligned to.
@@ -41,7 +44,8 @@ class LayerHarvest:
     the pooled statistics of queries and keys before it, and where kept ``inputs``, ``outputs`` [R, L, C].
 
     A bounded bank holds fewer tokens (N < L), each speaking for exp(``log_count`` [R, N]) of them; a merged
-    one has R = 1. ``whole``, where kept, are keys and values of all tokens of all rows."""
+    one has R = 1. ``whole``, where kept, are keys and values of all tokens of all rows; ``q`` the queries
+    [R, heads, L, d] after alignment."""
 
     k: Tensor
     v: Tensor
@@ -51,11 +55,14 @@ class LayerHarvest:
     inputs: Tensor | None = None
     outputs: Tensor | None = None
     whole: tuple[Tensor, Tensor] | None = None
+    q: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Harvest:
-    """A replayed reference at one step: per layer and guidance branch its attention and norm facts."""
+    """A replayed reference at one step: per layer and guidance branch its attention and norm facts, and
+    where kept the outputs of convolutions, ``residuals``."""
 
     layers: dict[LayerKey, LayerHarvest] = field(default_factory=dict)
     norms: dict[LayerKey, GroupSums] = field(default_factory=dict)
+    residuals: dict[LayerKey, Tensor] = field(default_factory=dict)

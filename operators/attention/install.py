@@ -9,7 +9,8 @@ from typing import Any
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
-from torch import nn
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
 
 from operators.attention.processors import SharedSelfAttnProcessor
 from operators.attention.session import SharedAttention
@@ -42,6 +43,10 @@ def install(unet: UNet2DConditionModel, *, decoder_only: bool = False) -> Iterat
         for name, module in unet.named_modules():
             if isinstance(module, nn.GroupNorm):
                 _shadow(module, "forward", functools.partial(session.normalise, name, module), undo)
+        for name, convolution in _residual_convolutions(unet).items():
+            undo.callback(
+                convolution.register_forward_hook(functools.partial(_pass_residual, session, name)).remove
+            )
         checkpointed = [module for module in unet.modules() if hasattr(module, "gradient_checkpointing")]
         bind = functools.partial(_bind_checkpointing, session, checkpointed, undo)
         check = functools.partial(_check_processors, session, attentions)
@@ -62,6 +67,21 @@ def _self_attentions(unet: UNet2DConditionModel, *, decoder_only: bool) -> dict[
         and not module.is_cross_attention
         and (name.startswith("up_blocks") or not decoder_only)
     }
+
+
+def _residual_convolutions(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
+    """The last convolution of each residual block of the decoder, by the name of the block, in order."""
+    return {
+        name: module.conv2
+        for name, module in unet.named_modules()
+        if name.startswith("up_blocks") and isinstance(module, ResnetBlock2D)
+    }
+
+
+def _pass_residual(
+    session: SharedAttention, name: str, _module: nn.Module, _args: Any, out: Tensor
+) -> Tensor:
+    return session.residual(name, out)
 
 
 def _shadow(module: nn.Module, name: str, value: Any, undo: contextlib.ExitStack) -> None:

@@ -1,13 +1,13 @@
 """Who attends to whom.
 
-    query frame  ->  [ itself | style | scene anchors | left knot, right knot ]
+query frame  ->  [ itself | style | scene anchors | left knot, right knot ]
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor
 from operators.attention.adain import adain, pooled_moments
 from operators.attention.bias import biased_attention
 from operators.attention.harvest import Harvest, LayerKey
+from operators.attention.injection import Injection
 from operators.attention.layer_call import LayerCall
 from operators.attention.tokens import Chosen, TokenChoice
 
@@ -27,11 +28,12 @@ Replacement = Callable[[LayerCall], Tensor | None]
 @dataclass(frozen=True)
 class Reader:
     """One reference in a query's bank. ``bias`` is the logit bias of its keys; ``row_bias`` [B] adds a
-    bias per query row (log of the hat weight)."""
+    bias per query row (log of the hat weight). ``local`` references are read in the layers `Reading.only`."""
 
     harvest: Harvest
     bias: float = 0.0
     row_bias: Tensor | None = None
+    local: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,11 @@ class Alignment:
 class Reading:
     """What the rows of a network call attend to: their ``own`` keys (False: references take their place)
     and the ``readers``. ``joint`` lets all rows attend to each other (anchors only), to the tokens of
-    ``choice`` where it is given. Own keys count ``own_weight`` times. ``replace`` may stand in for the
-    attention of a layer. ``record`` asks that what the call leaves be kept for units after it."""
+    ``choice`` where it is given. Own keys count ``own_weight`` times. Logits, without their biases, are
+    multiplied by ``sharpness``. ``only`` names the layers in which ``own``, ``sharpness`` and local readers
+    hold (None: all); in the others rows read themselves and the readers that are not local. ``injection``
+    puts features of a source in place of the rows' own. ``replace`` may stand in for the attention of a
+    layer. ``record`` asks that what the call leaves be kept for units after it."""
 
     readers: tuple[Reader, ...] = ()
     alignment: Alignment | None = None
@@ -60,6 +65,16 @@ class Reading:
     choice: TokenChoice | None = None
     replace: Replacement | None = None
     record: bool = False
+    sharpness: float = 1.0
+    only: frozenset[str] | None = None
+    injection: Injection | None = None
+
+    def at(self, layer: str) -> Reading:
+        """The reading as it holds in ``layer``."""
+        if self.only is None or layer in self.only:
+            return self
+        readers = tuple(reader for reader in self.readers if not reader.local)
+        return replace(self, readers=readers, own=True, sharpness=1.0)
 
     @property
     def is_plain(self) -> bool:
@@ -92,6 +107,9 @@ def attend(
 ) -> Tensor:
     """Attention of one layer; ``q``, ``k``, ``v`` [B, heads, L, d] of the rows themselves, aligned.
     ``chosen`` are the tokens of other rows that a joint reading sees (None: all)."""
+    reading = reading.at(key[1])
+    if reading.sharpness != 1.0:
+        q = q * reading.sharpness
     if reading.is_plain:
         return F.scaled_dot_product_attention(q, k, v)
     parts = [_own_part(reading, k, v, chosen)] if reading.own or reading.joint else []

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from operators.attention.adain import pooled_moments
 from operators.attention.harvest import WHAT_READING_NEEDS, Harvest, Keep, LayerHarvest
+from operators.attention.injection import Injection
 from operators.attention.layer_call import LayerCall
 from operators.attention.merging import merge_into_first
 from operators.attention.norms import group_sums, shared_group_norm
 from operators.attention.reading import ALONE, Alignment, Reader, Reading, align, attend
 from operators.attention.tokens import Chosen, TokenChoice, token_grid
+from operators.errors import OperatorError
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class SharedAttention:
         if out is not None:
             return out
         q, k, v = call.heads()
+        if reading.injection is not None:
+            q, k, v = reading.injection.heads(call.layer, q, k, v)
         keeps = any(record.keep.moments for record in self._records)
         q_own, k_own = (pooled_moments(q), pooled_moments(k)) if keeps else (None, None)
         if reading.alignment is not None:
@@ -118,7 +122,27 @@ class SharedAttention:
                 call.tokens.detach() if record.keep.inputs else None,
                 out.detach() if record.keep.outputs else None,
                 (k.detach(), v.detach()) if record.keep.whole else None,
+                q.detach() if record.keep.queries else None,
             )
+        return out
+
+    def injecting(self, injection: Injection) -> contextlib.AbstractContextManager[None]:
+        """Network calls inside read as they did, with features of a source injected. Raises OperatorError
+        where something else stands in for the attention of layers."""
+        if self._reading.replace is not None:
+            raise OperatorError(
+                "consistency.sharing: features of the source cannot be injected where outputs of other "
+                "frames are carried over; use knots without merge, or a method that injects nothing"
+            )
+        return self.under(replace(self._reading, injection=injection), *self._records)
+
+    def residual(self, name: str, out: Tensor) -> Tensor:
+        """What the convolution ``name`` gives to its residual sum: ``out`` [B, C, h, w], or the source's."""
+        if self._reading.injection is not None:
+            out = self._reading.injection.residual(name, out)
+        for record in self._records:
+            if name in record.keep.residuals:
+                record.harvest.residuals[self.branch, name] = out.detach()
         return out
 
     def _chosen(self, choice: TokenChoice | None, call: LayerCall) -> Chosen | None:

@@ -25,6 +25,11 @@ class StyleReference:
     trajectory: Tensor
     statistics: LatentStatistics
 
+    @property
+    def parts(self) -> tuple[tuple[Tensor, float], ...]:
+        """Trajectories and their weights, as replays want them: one of weight 1."""
+        return ((self.trajectory, 1.0),)
+
 
 def style_reference(picture: Tensor, timesteps: tuple[int, ...], prior: LatentPrior) -> StyleReference:
     """Invert a style picture [1, 3, H, W] in [-1, 1]; ``prior`` with an empty prompt and no guidance."""

@@ -65,6 +65,7 @@ def test_the_published_weights_jump_where_keyframes_are_exchanged() -> None:
 class TokenFlowPass:
     """What the published pass keeps between its two kinds of network call, per layer."""
 
+    injected: bool
     pivotal: bool = True
     batch: int = 0
     frames: int = 2
@@ -77,7 +78,7 @@ class TokenFlowProcessor:
 
     def __init__(self, layer: str, run: TokenFlowPass) -> None:
         self.layer, self.run = layer, run
-        self.injected = layer.startswith(INJECTED)
+        self.injected = run.injected and layer.startswith(INJECTED)
 
     def __call__(self, attn: Attention, hidden_states: torch.Tensor, **_: Any) -> torch.Tensor:
         tokens = hidden_states.unflatten(0, (3, self.run.frames))
@@ -122,7 +123,7 @@ def test_the_published_tokenflow_pass_is_reproduced() -> None:
     tensors, facts = golden("tokenflow_t981")
     unet: UNet2DConditionModel = tiny_sd_unet().eval()
     unet.load_state_dict(load_file(shared_dir() / "golden" / "tiny_sd15_state.safetensors"))
-    run = TokenFlowPass()
+    run = TokenFlowPass(facts["pnp_injected"])
     names = unet.attn_processors
     unet.set_attn_processor(
         {
@@ -130,7 +131,8 @@ def test_the_published_tokenflow_pass_is_reproduced() -> None:
             for name, kept in names.items()
         }
     )
-    handle = unet.up_blocks[1].resnets[1].conv2.register_forward_hook(inject_source)
+    if run.injected:
+        unet.up_blocks[1].resnets[1].conv2.register_forward_hook(inject_source)
 
     def call(frames: torch.Tensor) -> torch.Tensor:
         run.frames = len(frames)
@@ -141,8 +143,7 @@ def test_the_published_tokenflow_pass_is_reproduced() -> None:
     pivotal = call(tensors["pivots"])
     assert (pivotal - tensors["pivotal_out"]).abs().max() < 1e-4
     run.pivotal = False
-    for batch in range(2):
+    for batch in range(len(tensors["out"])):
         run.batch = batch
         found = call(torch.arange(batch * facts["batch"], (batch + 1) * facts["batch"]))
         assert (found - tensors["out"][batch]).abs().max() < 1e-4
-    handle.remove()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from operators.inversion.ddim import ddim_inverse_step, ddim_invert
+from operators.inversion.ddim import ddim_invert
+from operators.inversion.path import along
 from operators.solvers.base import Prediction
 from operators.solvers.ddim import ddim_step, leading_timesteps, next_alpha
+from operators.solvers.levels import diffusion_level
 
 
 class LinearPrior:
@@ -30,9 +32,10 @@ def test_one_inverse_step_is_the_exact_inverse_of_one_step() -> None:
     prior = LinearPrior(0.5)
     z = torch.randn(1, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     prediction = prior.predict(z, 601)
-    lower, upper = prior.alphas_cumprod[581], prior.alphas_cumprod[601]
-    down = ddim_step(prediction, lower)
-    torch.testing.assert_close(ddim_inverse_step(down, prediction.eps, lower, upper), z)
+    lower, upper = (diffusion_level(prior.alphas_cumprod[t]) for t in (581, 601))
+    down = ddim_step(prediction, lower.ab)
+    torch.testing.assert_close(along(down, prediction.eps, lower, upper), z)
+    torch.testing.assert_close(along(z, prediction.eps, upper, lower), down)
 
 
 def test_the_round_trip_error_falls_in_proportion_to_the_step() -> None:
