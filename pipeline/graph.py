@@ -43,7 +43,8 @@ from pipeline.manifest import (
     read_video_rows,
     write_quarantined,
 )
-from pipeline.model_files import model_digest
+from pipeline.model_files import weights_digest
+from pipeline.model_fit import require_model_fit
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.preparation import prepare_model
 from pipeline.settings import JobSettings
@@ -101,7 +102,8 @@ def run_job(
         refused = {row.video_uri for row in read_video_rows(store) if row.status == "quarantined"}
         catalog = [entry for entry in catalog if entry.uri in refused]
     pictures = load_pictures(settings)
-    digest = model_digest(settings.model) if settings.enhance else ""
+    digest = weights_digest(settings)
+    require_model_fit(settings)
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     with (
         hold_lease(store, run_id) as lease,

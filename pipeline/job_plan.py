@@ -18,7 +18,8 @@ from pipeline.errors import SourceError
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
 from pipeline.manifest import VideoRow, find_row
-from pipeline.model_files import model_digest
+from pipeline.model_files import weights_digest
+from pipeline.model_fit import require_model_fit
 from pipeline.pictures import load_pictures
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.settings import JobSettings
@@ -246,7 +247,8 @@ def plan_job(settings: JobSettings) -> JobPlan:
         settings.source, settings.output, settings.storage, output_extensions(settings.encode.codec)
     )
     pictures = load_pictures(settings)
-    digest_of_model = model_digest(settings.model) if settings.enhance else ""
+    digest_of_model = weights_digest(settings)
+    require_model_fit(settings)
     keys = JobKeys(settings, digest_of_model, "cpu", mask_digests=pictures.mask_digests)
     styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
     keys = JobKeys(settings, digest_of_model, "cpu", styles, pictures.mask_digests)

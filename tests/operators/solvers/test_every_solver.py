@@ -3,9 +3,7 @@ says, and refuse what it cannot do."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +18,7 @@ from operators.noise import FrameDraws, keyed_normal
 from operators.solvers.base import LatentPrior, begin, restore
 from operators.solvers.evaluations import CountingPrior, Evaluations
 from operators.solvers.registry import METHODS, build_solver, solvers_for
-from tests.support.tiny_models import save_tiny_sd
+from tests.support.tiny_models import save_tiny_few_step, save_tiny_flow
 
 SIDE = 64
 SHARPEN = {"kind": "super_resolution", "scale": 2, "noise": 0.1}
@@ -88,7 +86,7 @@ def start_noise(frames: tuple[int, ...]) -> Tensor:
 
 
 def test_no_solver_of_the_registry_goes_untested() -> None:
-    assert set(QUICK) | {"latino", "flowchef", "flowdps"} == set(METHODS)
+    assert set(QUICK) | {"latino", "flowchef", "flowdps", "cddb"} == set(METHODS)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -183,22 +181,16 @@ def test_a_stochastic_solver_without_a_noise_source_says_how_to_give_one(embedde
 # --- models of other kinds ------------------------------------------------------------------------
 
 
-def tiny_model(folder: Path, scheduler: str) -> BoundPrior:
-    save_tiny_sd(folder)
-    path = folder / "scheduler" / "scheduler_config.json"
-    facts = json.loads(path.read_text())
-    path.write_text(json.dumps({**facts, "_class_name": scheduler}))
+@pytest.fixture(scope="module")
+def consistency(tmp_path_factory: pytest.TempPathFactory) -> BoundPrior:
+    folder = save_tiny_few_step(tmp_path_factory.mktemp("lcm"))
     return BoundPrior(LatentModel.from_pretrained(str(folder)))
 
 
 @pytest.fixture(scope="module")
-def consistency(tmp_path_factory: pytest.TempPathFactory) -> BoundPrior:
-    return tiny_model(tmp_path_factory.mktemp("lcm"), "LCMScheduler")
-
-
-@pytest.fixture(scope="module")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> BoundPrior:
-    return tiny_model(tmp_path_factory.mktemp("flow"), "FlowMatchEulerDiscreteScheduler")
+    folder = save_tiny_flow(tmp_path_factory.mktemp("flow"))
+    return BoundPrior(LatentModel.from_pretrained(str(folder)))
 
 
 def test_the_scheduler_of_a_checkpoint_says_what_kind_of_prior_it_is(
