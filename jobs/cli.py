@@ -133,7 +133,7 @@ def bench(
         str,
         typer.Argument(
             metavar="NAME",
-            help="restoration, gops, prior, sharing, consistency or video.",
+            help=f"One of {bench_command.listed(bench_command.NAMES)}.",
             show_default=False,
         ),
     ],
@@ -141,7 +141,10 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Finish in two minutes.")] = False,
     pictures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Pictures and clips to measure on; not for restoration and gops."),
+        typer.Option(
+            metavar="DIR",
+            help=f"Pictures and clips to measure on; for {bench_command.listed(bench_command.OF_PICTURES)}.",
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the JSON and figures go.")

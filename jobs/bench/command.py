@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ OF_PICTURES: dict[str, Callable[..., BenchResult]] = {
 OWN_PICTURES = {"consistency", "sharing", "video"}
 #: Benchmarks that also draw; their figures lie beside the JSON.
 DRAWING = {"consistency"}
+NAMES = (*BENCHMARKS, *OF_PICTURES)
 KEPT = Path("bench-out")
 #: Characters in a line of a file; a terminal has its own width.
 _WIDE = 240
@@ -57,6 +58,11 @@ def command(
     return FAILED if missed else DONE
 
 
+def listed(names: Iterable[str]) -> str:
+    """The names in alphabetical order, as a sentence lists them."""
+    return ", ".join(sorted(names))
+
+
 def _benchmark(name: str, pictures: Path | None, out: Path) -> Callable[[bool], BenchResult]:
     """What measures ``name``, given whether to be quick."""
     if name in OF_PICTURES:
@@ -68,12 +74,10 @@ def _benchmark(name: str, pictures: Path | None, out: Path) -> Callable[[bool], 
         drawing = {"figures": out} if name in DRAWING else {}
         return partial(OF_PICTURES[name], pictures=pictures, **drawing)
     if name not in BENCHMARKS:
-        known = ", ".join(sorted({*BENCHMARKS, *OF_PICTURES}))
-        raise SpecError(f"NAME: {name!r} is no benchmark; use one of {known}", field="NAME")
+        raise SpecError(f"NAME: {name!r} is no benchmark; use one of {listed(NAMES)}", field="NAME")
     if pictures is not None:
-        takers = ", ".join(sorted(OF_PICTURES))
         raise SpecError(
-            f"--pictures: bench {name} measures the bundled clip; leave it out, it is for {takers}",
+            f"--pictures: bench {name} takes none; leave it out, it is for {listed(OF_PICTURES)}",
             field="--pictures",
         )
     return BENCHMARKS[name]
