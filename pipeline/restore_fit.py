@@ -13,7 +13,7 @@ Spec = Mapping[str, Any]
 
 #: What a solver needs to hold of a degradation.
 NEEDS: dict[str, tuple[str, ...]] = {
-    "dpir": ("linear", "has_pinv", "has_prox"),
+    "dpir": ("has_pinv", "has_prox"),
     "psld": ("differentiable", "has_pinv", "complete"),
     "ldps": ("differentiable", "complete"),
     "dps_nojac": ("differentiable", "complete"),

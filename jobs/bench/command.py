@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from jobs.bench import consistency, cost, gops, identity, prior, restoration, sharing, video
+from jobs.bench import consistency, cost, gops, identity, prior, restoration, sharing, sheets, video
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
 
-BENCHMARKS: dict[str, Callable[[bool], BenchResult]] = {
+BENCHMARKS: dict[str, Callable[..., BenchResult]] = {
     "cost": cost.run,
     "gops": gops.run,
     "identity": identity.run,
     "restoration": restoration.run,
+    "sheets": sheets.run,
 }
 #: Benchmarks of a folder, given by --pictures; those of OWN_PICTURES need none.
 OF_PICTURES: dict[str, Callable[..., BenchResult]] = {
@@ -27,7 +28,7 @@ OF_PICTURES: dict[str, Callable[..., BenchResult]] = {
 }
 OWN_PICTURES = {"consistency", "sharing", "video"}
 #: Benchmarks that also draw; their figures lie beside the JSON.
-DRAWING = {"consistency"}
+DRAWING = {"consistency", "sheets"}
 NAMES = (*BENCHMARKS, *OF_PICTURES)
 KEPT = Path("bench-out")
 #: Characters in a line of a file; a terminal has its own width.
@@ -65,13 +66,13 @@ def listed(names: Iterable[str]) -> str:
 
 def _benchmark(name: str, pictures: Path | None, out: Path) -> Callable[[bool], BenchResult]:
     """What measures ``name``, given whether to be quick."""
+    drawing = {"figures": out} if name in DRAWING else {}
     if name in OF_PICTURES:
         if pictures is None and name not in OWN_PICTURES:
             raise SpecError(
                 f"--pictures: bench {name} needs a folder of pictures; give --pictures DIR",
                 field="--pictures",
             )
-        drawing = {"figures": out} if name in DRAWING else {}
         return partial(OF_PICTURES[name], pictures=pictures, **drawing)
     if name not in BENCHMARKS:
         raise SpecError(f"NAME: {name!r} is no benchmark; use one of {listed(NAMES)}", field="NAME")
@@ -80,7 +81,7 @@ def _benchmark(name: str, pictures: Path | None, out: Path) -> Callable[[bool], 
             f"--pictures: bench {name} takes none; leave it out, it is for {listed(OF_PICTURES)}",
             field="--pictures",
         )
-    return BENCHMARKS[name]
+    return partial(BENCHMARKS[name], **drawing)
 
 
 def _print_table(result: BenchResult) -> None:

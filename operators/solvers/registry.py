@@ -46,7 +46,7 @@ class Method:
 
 ANY_KIND = ("diffusion", "consistency", "flow")
 METHODS: dict[str, Method] = {
-    "dpir": Method(recipes_fit.dpir, ("linear", "has_pinv", "has_prox")),
+    "dpir": Method(recipes_fit.dpir, ("has_pinv", "has_prox")),
     "psld": Method(recipes_gradient.psld, ("differentiable", "has_pinv", "complete")),
     "ldps": Method(recipes_gradient.ldps, ("differentiable", "complete")),
     "dps_nojac": Method(recipes_gradient.dps_nojac, ("differentiable", "complete"), ANY_KIND),

@@ -151,7 +151,7 @@ def test_a_video_that_a_degradation_does_not_fit_is_listed_as_rejected_with_what
         (
             {"kind": "clipping"},
             "treg",
-            "needs a linear degradation, and clipping is none; use one of psld",
+            "needs a linear degradation, and clipping is none; use one of dpir",
         ),
         (
             {"kind": "jpeg", "quality": 30},
@@ -160,8 +160,8 @@ def test_a_video_that_a_degradation_does_not_fit_is_listed_as_rejected_with_what
         ),
         (
             {"kind": "jpeg", "quality": 30},
-            "dpir",
-            "use one of psld, ldps, dps_nojac, stsl, resample",
+            "video_latent",
+            "use one of dpir, psld, ldps, dps_nojac, stsl",
         ),
         ({"kind": "salt_and_pepper", "fraction": 0.1}, "ldps", "use one of dpir, diffpir, video_latent"),
         (

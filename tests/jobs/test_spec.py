@@ -167,8 +167,12 @@ def test_what_a_solver_needs_is_what_its_method_says() -> None:
 @pytest.mark.parametrize(
     ("degradation", "solver", "words"),
     [
-        ({"kind": "jpeg", "quality": 20}, {}, "dpir needs a linear degradation, and jpeg is none"),
-        ({"kind": "clipping"}, {"name": "treg"}, "use one of psld, ldps"),
+        (
+            {"kind": "jpeg", "quality": 20},
+            {"name": "ddnm"},
+            "needs a linear degradation, and jpeg is none",
+        ),
+        ({"kind": "clipping"}, {"name": "treg"}, "use one of dpir, psld, ldps"),
         (
             {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2},
             {"name": "diffpir"},
