@@ -103,7 +103,7 @@ def test_a_damaged_clip_comes_back_restored_with_its_frames_and_times(name: str,
         enhance=[{"restore": {"degradation": degradation, "solver": settings_of(name, folder)}}],
     )
 
-    assert command(path, [], None, False) == 0
+    assert command(path, [], None, False, None) == 0
 
     index, restored = read_clip(folder / "out" / "videos" / f"{name}.mkv")
     assert [pts * index.time_base for pts in index.pts] == [Fraction(pts, 25) for pts in PTS]
@@ -140,7 +140,7 @@ def test_a_real_clip_comes_back_restored_with_its_frames_and_times(
         encode={"codec": "libx264", "preset": "veryfast"},
     )
 
-    assert command(path, [], None, False) == 0
+    assert command(path, [], None, False, None) == 0
 
     before, after = read_clip(source), read_clip(folder / f"real-{name}" / "videos" / source.name)
     assert [p * after[0].time_base for p in after[0].pts] == [p * before[0].time_base for p in before[0].pts]
