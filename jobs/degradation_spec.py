@@ -104,69 +104,59 @@ class Inpainting(Section):
         return self
 
 
-class GaussianDeblur(Section):
-    """y = k * x + n, k an isotropic Gaussian of ``sigma`` pixels."""
+class _Deblur(Section):
+    """y = k * x + n; the subclasses say what k is. ``padding`` is what the picture was surrounded by."""
 
     kind: Literal["deblur"]
-    kernel: Literal["gaussian"]
-    sigma: BlurWidth
     padding: Padding = "reflect"
     noise: Noise = 0.0
 
 
-class MotionDeblur(Section):
-    """y = k * x + n, k a straight line of ``length`` pixels at ``angle`` degrees."""
+class GaussianDeblur(_Deblur):
+    """k an isotropic Gaussian of ``sigma`` pixels."""
 
-    kind: Literal["deblur"]
+    kernel: Literal["gaussian"]
+    sigma: BlurWidth
+
+
+class MotionDeblur(_Deblur):
+    """k a straight line of ``length`` pixels at ``angle`` degrees."""
+
     kernel: Literal["motion"]
     length: Annotated[float, Field(gt=1.0, le=401.0)]
     angle: Angle = 0.0
-    padding: Padding = "reflect"
-    noise: Noise = 0.0
 
 
-class AnisotropicDeblur(Section):
-    """y = k * x + n, k a Gaussian of ``sigma`` pixels along ``angle`` and ``sigma_across`` across it."""
+class AnisotropicDeblur(_Deblur):
+    """k a Gaussian of ``sigma`` pixels along ``angle`` and ``sigma_across`` across it."""
 
-    kind: Literal["deblur"]
     kernel: Literal["anisotropic"]
     sigma: BlurWidth
     sigma_across: BlurWidth
     angle: Angle = 0.0
-    padding: Padding = "reflect"
-    noise: Noise = 0.0
 
 
-class DiskDeblur(Section):
-    """y = k * x + n, k a disk of ``radius`` pixels: a lens out of focus."""
+class DiskDeblur(_Deblur):
+    """k a disk of ``radius`` pixels: a lens out of focus."""
 
-    kind: Literal["deblur"]
     kernel: Literal["disk"]
     radius: BlurWidth
-    padding: Padding = "reflect"
-    noise: Noise = 0.0
 
 
-class BoxDeblur(Section):
-    """y = k * x + n, k the mean over squares of ``side`` pixels."""
+class BoxDeblur(_Deblur):
+    """k the mean over squares of ``side`` pixels."""
 
-    kind: Literal["deblur"]
     kernel: Literal["box"]
     side: Annotated[int, Field(ge=2, le=401)]
-    padding: Padding = "reflect"
-    noise: Noise = 0.0
 
 
-class LensDeblur(Section):
+class LensDeblur(_Deblur):
     """Gaussian blur of light rather than codes, of ``sigma`` pixels at the centre and ``sigma_edge`` in the
     corners."""
 
-    kind: Literal["deblur"]
     kernel: Literal["lens"]
     sigma: BlurWidth
     sigma_edge: BlurWidth
-    padding: Padding = "reflect"
-    noise: Noise = 0.0
 
 
 Deblur = Annotated[

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from jobs.degradation_spec import Degradation
 from jobs.places import Place
-from jobs.restore_fit import misfit
 from jobs.spec_base import Section, problem
+from pipeline.restore_fit import misfit
 
 
 class Dpir(Section):
@@ -158,6 +158,16 @@ class VideoLatent(_Sampler):
     eta: Share | None = None
 
 
+class Cddb(Section):
+    """Diffusion bridge with data consistency (Chung, Kim and Ye 2023) and weights of its own: a folder with
+    ``checkpoint.json``, see `operators.solvers.image_bridge`. Frames share no attention in it."""
+
+    name: Literal["cddb"]
+    checkpoint: Place
+    steps: Annotated[int, Field(ge=1, le=999)] | None = None
+    step_size: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
+
+
 Solver = Annotated[
     Dpir
     | Psld
@@ -171,7 +181,8 @@ Solver = Annotated[
     | Ddnm
     | Latino
     | FlowSampler
-    | VideoLatent,
+    | VideoLatent
+    | Cddb,
     Field(discriminator="name"),
 ]
 
@@ -203,8 +214,7 @@ class Restore(Section):
 
     @model_validator(mode="after")
     def _solver_fits_the_degradation(self) -> Self:
-        kernel = getattr(self.degradation, "kernel", None)
-        refused = misfit(self.solver.name, self.degradation.kind, kernel)
+        refused = misfit(self.solver.name, self.degradation.model_dump())
         if refused:
             raise problem(refused, "solver")
         return self

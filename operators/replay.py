@@ -150,9 +150,10 @@ def run_stage(
     return [
         Finished(
             stage.solver.finish(state, stage.prior),
-            torch.stack(steps, 1) if trace else torch.empty(0),
+            # Without steps there is nothing that others could read.
+            torch.stack(steps, 1) if steps else unit.y.new_empty(len(unit.y), 0),
         )
-        for state, steps in zip(states, seen, strict=True)
+        for state, steps, unit in zip(states, seen, units, strict=True)
     ]
 
 

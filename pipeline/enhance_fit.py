@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import SourceError
 
 Spec = Mapping[str, Any]
@@ -56,7 +58,7 @@ def _misfit(degradation: Spec, width: int, height: int) -> str:
     if kind == "deblur":
         return _wide_kernel(degradation, side)
     if kind == "inpainting":
-        return _outlying_box(degradation.get("boxes") or (), width, height)
+        return _unfit_hole(degradation, width, height)
     if kind == "destriping":
         lines = height if degradation["orientation"] == "horizontal" else width
         if degradation["longest_period"] > 2 * lines:
@@ -97,8 +99,18 @@ def _wide_kernel(degradation: Spec, side: int) -> str:
     return f"{field}: {degradation[field]} makes the kernel larger than the frame; use at most {at_most:g}"
 
 
-def _outlying_box(boxes: Sequence[Sequence[int]], width: int, height: int) -> str:
+def _unfit_hole(degradation: Spec, width: int, height: int) -> str:
+    boxes = degradation.get("boxes", ())
+    keep = np.ones((height, width), dtype=bool)
     for at, (x, y, w, h) in enumerate(boxes):
         if x + w > width or y + h > height:
             return f"boxes.{at}: [{x}, {y}, {w}, {h}] leaves the frame; boxes are [x, y, width, height]"
+        keep[y : y + h, x : x + w] = False
+    if not keep.any():
+        return "boxes: they hide every pixel, and nothing is left to fill them from; leave some of the frame"
+    if "stripes" in degradation:
+        stripes = degradation["stripes"]
+        lines = height if stripes["orientation"] == "horizontal" else width
+        if not ((np.arange(lines) - stripes["offset"]) % stripes["period"] >= stripes["width"]).any():
+            return f"stripes: they hide all {lines} lines; use a width below {lines} or another offset"
     return ""

@@ -55,7 +55,8 @@ from pipeline.job_plan import (
 from pipeline.keys import canonical_json, code_digest
 from pipeline.lease import Lease, hold_lease
 from pipeline.manifest import VideoRow, read_video_rows
-from pipeline.model_files import model_digest
+from pipeline.model_files import weights_digest
+from pipeline.model_fit import require_model_fit
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.preparation import Prepared, prepare_model, style_keys
 from pipeline.redact import redacted
@@ -121,7 +122,8 @@ def run_job(
         refused = {row.video_uri for row in read_video_rows(store) if row.status == "quarantined"}
         catalog = [entry for entry in catalog if entry.uri in refused]
     pictures = load_pictures(settings)
-    digest = model_digest(settings.model) if settings.enhance else ""
+    digest = weights_digest(settings)
+    require_model_fit(settings)
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     with (
         hold_lease(store, run_id) as lease,

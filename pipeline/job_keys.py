@@ -47,10 +47,11 @@ def index_key(source_digest: str, limits: Limits, policy: VideoPolicy) -> str:
 
 
 def _without_places(item: dict[str, Any]) -> dict[str, Any]:
-    """An ``enhance`` item without where its pictures lie: their contents enter keys by digest."""
+    """An ``enhance`` item without where its pictures and weights lie: their contents enter keys by digest."""
     kept = copy.deepcopy(item)
     kept.get("stylize", {}).pop("reference", None)
     kept.get("restore", {}).get("degradation", {}).pop("mask", None)
+    kept.get("restore", {}).get("solver", {}).pop("checkpoint", None)
     return kept
 
 

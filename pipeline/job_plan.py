@@ -20,7 +20,8 @@ from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
 from pipeline.manifest import VideoRow, find_row, read_video_rows
-from pipeline.model_files import model_digest
+from pipeline.model_files import weights_digest
+from pipeline.model_fit import require_model_fit
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.proof import is_published
@@ -275,7 +276,8 @@ def plan_job(settings: JobSettings) -> JobPlan:
         settings.source, settings.output, settings.storage, output_extensions(settings.encode.codec)
     )
     pictures = load_pictures(settings)
-    digest_of_model = model_digest(settings.model) if settings.enhance else ""
+    digest_of_model = weights_digest(settings)
+    require_model_fit(settings)
     keys = _keys_of_earlier_runs(settings, digest_of_model, pictures, store)
     chunks = ChunkStore(store)
     planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes, writes=False)

@@ -1,14 +1,32 @@
-"""The identity of a model, for keys: a digest over its files, read without torch."""
+"""The identity of a job's weights, for keys: digests over their files, read without torch."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 from pipeline.errors import SpecError
 from pipeline.keys import digest, file_sha256
+from pipeline.settings import JobSettings
 
 _MODEL_FILES = {".json", ".safetensors", ".txt", ".model"}
+
+
+def weights_digest(settings: JobSettings) -> str:
+    """SHA-256 of all weights that ``settings.enhance`` uses, the model's and those of solvers that bring
+    their own; "" where nothing is enhanced. Raises SpecError naming the field."""
+    if not settings.enhance:
+        return ""
+    of_model = model_digest(settings.model)
+    own = {
+        number: item["restore"]["solver"]["checkpoint"]
+        for number, item in enumerate(settings.enhance)
+        if "checkpoint" in item.get("restore", {}).get("solver", {})
+    }
+    if not own:
+        return of_model
+    return digest([of_model, {str(number): _checkpoint_digest(number, own[number]) for number in own}])
 
 
 def model_digest(model: str) -> str:
@@ -17,17 +35,17 @@ def model_digest(model: str) -> str:
     ``model`` is ``"embedded"``, a diffusers directory or a hub id (which is fetched). Raises SpecError
     (field ``model``) when there is no such model.
     """
-    root = _folder(model)
-    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix in _MODEL_FILES)
+    root = model_folder(model)
     if not (root / "unet" / "config.json").is_file():
         raise SpecError(
             f"model: {model} has no unet/config.json; it must be a directory in the diffusers layout",
             field="model",
         )
-    return digest({path.relative_to(root).as_posix(): file_sha256(path) for path in files})
+    return _files_digest(root)
 
 
-def _folder(model: str) -> Path:
+def model_folder(model: str) -> Path:
+    """Where the files of ``model`` lie on this machine; see `model_digest`."""
     if model == "embedded":
         spec = importlib.util.find_spec("operators")
         if spec is None or spec.origin is None:
@@ -53,3 +71,24 @@ def _fetch(model: str) -> Path:
             f"({type(error).__name__}); give a path in the diffusers layout",
             field="model",
         ) from error
+
+
+def _checkpoint_digest(number: int, folder: str) -> str:
+    """Of the checkpoint of one stage, whose ``checkpoint.json`` must name a bridge."""
+    field, path = f"enhance.{number}.restore.solver.checkpoint", Path(folder) / "checkpoint.json"
+    try:
+        kind = json.loads(path.read_text())["kind"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SpecError(
+            f"{field}: {path} cannot be read ({type(error).__name__}); give a folder with checkpoint.json, "
+            "config.json and a safetensors file",
+            field=field,
+        ) from error
+    if kind != "bridge":
+        raise SpecError(f"{field}: {path} holds a {kind} model; cddb needs a bridge", field=field)
+    return _files_digest(Path(folder))
+
+
+def _files_digest(root: Path) -> str:
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix in _MODEL_FILES)
+    return digest({path.relative_to(root).as_posix(): file_sha256(path) for path in files})

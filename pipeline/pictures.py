@@ -71,6 +71,12 @@ def load_pictures(settings: JobSettings) -> Pictures:
             data = _read(mask, where, settings)
             # In the file white marks what is to be filled; operators keep what is non-zero.
             holes = _decode(data, cv2.IMREAD_GRAYSCALE, where) > 127
+            if holes.all():
+                raise SpecError(
+                    f"{where}: it is white all over, and nothing is left to fill the holes from; white marks "
+                    "what is to be filled, black what is kept",
+                    field=where,
+                )
             masks[number] = np.where(holes, 0, 255).astype(np.uint8)
             digests[number] = hashlib.sha256(data).hexdigest()
     return Pictures(styles, masks, digests)

@@ -17,18 +17,20 @@ from jobs.bench import (
     restoration,
     restore,
     sharing,
+    sheets,
     video,
 )
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
 
-BENCHMARKS: dict[str, Callable[[bool], BenchResult]] = {
+BENCHMARKS: dict[str, Callable[..., BenchResult]] = {
     "cost": cost.run,
     "gops": gops.run,
     "identity": identity.run,
     "inversion": inversion.run,
     "restoration": restoration.run,
+    "sheets": sheets.run,
 }
 #: Benchmarks of a folder, given by --pictures; those of OWN_PICTURES need none.
 OF_PICTURES: dict[str, Callable[..., BenchResult]] = {
@@ -40,7 +42,7 @@ OF_PICTURES: dict[str, Callable[..., BenchResult]] = {
 }
 OWN_PICTURES = {"consistency", "restore", "sharing", "video"}
 #: Benchmarks that also draw; their figures lie beside the JSON.
-DRAWING = {"consistency"}
+DRAWING = {"consistency", "sheets"}
 #: Benchmarks whose sections can be run alone; each choice of them has a file of its own.
 SECTIONED = {restore.NAME: tuple(restore.SECTIONS)}
 NAMES = (*BENCHMARKS, *OF_PICTURES)
@@ -93,13 +95,13 @@ def _benchmark(
             f"--section: bench {name} has none; leave it out, it is for {listed(SECTIONED)}",
             field="--section",
         )
+    drawing = {"figures": out} if name in DRAWING else {}
     if name in OF_PICTURES:
         if pictures is None and name not in OWN_PICTURES:
             raise SpecError(
                 f"--pictures: bench {name} needs a folder of pictures; give --pictures DIR",
                 field="--pictures",
             )
-        drawing = {"figures": out} if name in DRAWING else {}
         chosen = {"sections": tuple(sections)} if name in SECTIONED else {}
         return partial(OF_PICTURES[name], pictures=pictures, **drawing, **chosen)
     if name not in BENCHMARKS:
@@ -109,7 +111,7 @@ def _benchmark(
             f"--pictures: bench {name} takes none; leave it out, it is for {listed(OF_PICTURES)}",
             field="--pictures",
         )
-    return BENCHMARKS[name]
+    return partial(BENCHMARKS[name], **drawing)
 
 
 def _print_table(result: BenchResult) -> None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from operators.correspondence.cosine import unit_tokens
-
 
 @dataclass(frozen=True)
 class Merging:
@@ -32,26 +30,6 @@ def merging(similarity: Tensor, destination: Tensor, ratio: float) -> Merging:
     order = similarity.argsort(descending=True, stable=True)
     count = int(len(order) * ratio)
     return Merging(order[count:], order[:count], destination[order[:count]])
-
-
-def aligned_merging(sources: Tensor, destinations: Tensor, ratio: float) -> Merging:
-    """One merging for all rows of a batch: sources [B, S, C], destinations [B, D, C], each compared within
-    its row, the best row of each source deciding (VidToMe's ``align_batch``)."""
-    scores = unit_tokens(sources) @ unit_tokens(destinations).transpose(1, 2)
-    similarity, index = torch.cat([*scores], dim=1).max(1)
-    return merging(similarity, index % destinations.shape[1], ratio)
-
-
-def merged(sources: Tensor, destinations: Tensor, how: Merging) -> Tensor:
-    """The shorter sequence [..., U + D, d]: the sources that stay, then the destinations."""
-    return torch.cat([sources.index_select(-2, how.kept), destinations], -2)
-
-
-def unmerged(x: Tensor, how: Merging) -> tuple[Tensor, Tensor]:
-    """Undo `merged` on what became of its tokens [..., U + D, d]: sources [..., S, d], destinations
-    [..., D, d]."""
-    kept, destinations = x.split([len(how.kept), x.shape[-2] - len(how.kept)], -2)
-    return restored(kept, destinations.index_select(-2, how.destination), how), destinations
 
 
 def restored(kept: Tensor, dropped: Tensor, how: Merging) -> Tensor:

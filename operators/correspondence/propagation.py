@@ -20,24 +20,9 @@ def taken(x: Tensor, index: Tensor) -> Tensor:
 def propagate(outputs: list[Tensor], fields: list[Tensor], weights: Tensor) -> Tensor:
     """Sum over keyframes p of ``weights[p]`` times the outputs [..., N, d] of p at ``fields[p]`` [L].
 
-    ``weights`` [P] sum to one: hat weights (1 - u, u), or `tokenflow_weights`. Returns [..., L, d].
+    ``weights`` [P] sum to one: hat weights (1 - u, u). Returns [..., L, d].
     """
     carried = [
         taken(output, field) * weight for output, field, weight in zip(outputs, fields, weights, strict=True)
     ]
     return torch.stack(carried).sum(0)
-
-
-def tokenflow_weights(frame: int, batch: int, frames_per_batch: int) -> Tensor:
-    """The published code's weights of the keyframes of ``batch`` and of the one before it, [2].
-
-    Distances are to the middles of the batches, whatever frame was drawn as keyframe. The first batch has
-    one keyframe only: (1, 0). For comparison; frames are shared by hat weights.
-    """
-    if batch == 0:
-        return torch.tensor([1.0, 0.0])
-    middle = frames_per_batch // 2
-    own = abs(frame - (batch * frames_per_batch + middle))
-    previous = abs(frame - ((batch - 1) * frames_per_batch + middle))
-    own_weight = torch.sigmoid(torch.tensor(previous / (own + previous)))
-    return torch.stack([own_weight, 1 - own_weight])

@@ -49,20 +49,6 @@ def fewest_cells(size: tuple[int, int], window: int) -> int:
     return min(window // 2 + 1, size[0]) * min(window // 2 + 1, size[1])
 
 
-def chained(steps: list[Matches]) -> list[Matches]:
-    """Matches in every following frame, traced through the best match of each frame, as COVE does.
-
-    ``steps[j]`` are the matches of frame j's tokens in frame j + 1. The published form: it needs every
-    frame on the way. Sharing uses the direct matches in the knots instead, which any machine can compute;
-    where nothing moves further than the window, both find the same.
-    """
-    traced = [steps[0]]
-    for step in steps[1:]:
-        at = traced[-1].index[:, 0]
-        traced.append(Matches(step.index[at], step.similarity[at]))
-    return traced
-
-
 def _check(size: tuple[int, int], window: int, best: int) -> None:
     if window < 1 or window % 2 == 0:
         raise OperatorError(f"window: {window} is not an odd number of cells; the paper's is {WINDOW}")

@@ -7,12 +7,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from operators.degradations.base import ForwardOperator
 from operators.degradations.cosine import cosine_basis
+from operators.degradations.projection import Projection
 from operators.errors import OperatorError
 
 
-class Destriping(ForwardOperator):
+class Destriping(Projection):
     """What is measured of y = x + s 1^T + n when the line offsets s are unknown: A x = x - P x.
 
     P projects onto pictures whose lines are constant and whose profile across lines varies with periods
@@ -48,18 +48,6 @@ class Destriping(ForwardOperator):
         basis = self._basis.to(x.dtype).to(x.device)
         profile = x.mean(self._along)
         return x - (profile @ basis.T @ basis).unsqueeze(self._along)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return self.apply(y)
-
-    def pinv(self, y: Tensor) -> Tensor:
-        return self.apply(y)
-
-    def restrict(self, y: Tensor) -> Tensor:
-        return self.apply(y)
-
-    def prox(self, x: Tensor, y: Tensor, gamma: float) -> Tensor:
-        return x + gamma / (1.0 + gamma) * self.apply(y - x)
 
     def classical(self, y: Tensor) -> Tensor:
         return self.apply(y)

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from operators.degradations.base import ForwardOperator
+from operators.degradations.projection import Projection
 from operators.errors import OperatorError
 
 # Neighbourhood radius of TELEA, the value of the OpenCV tutorial.
 TELEA_RADIUS = 3
 
 
-class Inpainting(ForwardOperator):
+class Inpainting(Projection):
     """y = m * x.
 
     ``mask``: uint8 or bool (H, W), non-zero = measured pixel, zero = hole. A = A^T = A^+.
@@ -32,18 +32,6 @@ class Inpainting(ForwardOperator):
 
     def apply(self, x: Tensor) -> Tensor:
         return x * self._keep.to(x.dtype).to(x.device)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return self.apply(y)
-
-    def pinv(self, y: Tensor) -> Tensor:
-        return self.apply(y)
-
-    def restrict(self, y: Tensor) -> Tensor:
-        return self.apply(y)
-
-    def prox(self, x: Tensor, y: Tensor, gamma: float) -> Tensor:
-        return x + gamma / (1.0 + gamma) * self.apply(y - x)
 
     def classical(self, y: Tensor) -> Tensor:
         """Fast marching (Telea 2004) inside the holes, ``y`` elsewhere."""

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from operators.degradations.base import ForwardOperator, require_frames
+from operators.degradations.base import require_frames
 from operators.degradations.inpainting import telea
+from operators.degradations.projection import Projection
 from operators.errors import OperatorError
 
 
-class VideoInpainting(ForwardOperator):
+class VideoInpainting(Projection):
     """y_t = m_t * x_t for one clip.
 
     ``masks``: uint8 or bool (T, H, W), non-zero = measured pixel. A = A^T = A^+. A frame may be missing
@@ -31,18 +32,6 @@ class VideoInpainting(ForwardOperator):
     def apply(self, x: Tensor) -> Tensor:
         require_frames(len(x), self.frames)
         return x * self._keep.to(x.dtype).to(x.device)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return self.apply(y)
-
-    def pinv(self, y: Tensor) -> Tensor:
-        return self.apply(y)
-
-    def restrict(self, y: Tensor) -> Tensor:
-        return self.apply(y)
-
-    def prox(self, x: Tensor, y: Tensor, gamma: float) -> Tensor:
-        return x + gamma / (1.0 + gamma) * self.apply(y - x)
 
     def classical(self, y: Tensor) -> Tensor:
         """Fast marching (Telea 2004) inside the holes of each frame, ``y`` elsewhere."""

@@ -82,12 +82,17 @@ class State:
 
     def normal(self, step: int, purpose: str, like: Tensor | None = None) -> Tensor:
         """Noise shaped like ``z`` (or ``like``). Raises OperatorError when nobody gave a source."""
+        return self.source.normal(self.z if like is None else like, step, purpose)
+
+    @property
+    def source(self) -> NoiseSource:
+        """``draws``. Raises OperatorError when nobody gave any."""
         if self.draws is None:
             raise OperatorError(
                 "solver: it draws noise at every step; begin it with a NoiseSource "
                 "(operators.noise.FrameDraws) or use a deterministic solver such as dpir"
             )
-        return self.draws.normal(self.z if like is None else like, step, purpose)
+        return self.draws
 
 
 class StepSolver(Protocol):

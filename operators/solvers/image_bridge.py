@@ -43,7 +43,7 @@ class ImageBridge:
         self.std_fwd = bridge_deviations().to(network.device)
 
     @classmethod
-    def read(cls, folder: Path, device: str = "cpu") -> ImageBridge:
+    def read(cls, folder: Path, device: str = "cpu", *, starts_from_pinv: bool = True) -> ImageBridge:
         """From ``checkpoint.json``, ``config.json`` and one safetensors file. Raises ModelError."""
         manifest = CheckpointManifest.read(folder)
         if manifest.kind != "bridge":
@@ -53,7 +53,12 @@ class ImageBridge:
             network.load_state_dict(load_file(manifest.weights[0], device))
         except (OSError, SafetensorError, RuntimeError, ValueError) as error:
             raise ModelError(f"{manifest.weights[0]} cannot be loaded: {error}") from error
-        return cls(network.to(device))
+        return cls(network.to(device), starts_from_pinv=starts_from_pinv)
+
+    @property
+    def multiple(self) -> int:
+        """Sides of pictures are multiples of it."""
+        return int(2 ** (len(self._network.config.block_out_channels) - 1))
 
     def start(self, y: Tensor, operator: ForwardOperator) -> Tensor:
         return operator.pinv(y) if self._from_pinv else y

@@ -5,7 +5,9 @@ from __future__ import annotations
 from operators.degradations.base import ForwardOperator
 from operators.degradations.denoise import Denoise
 from operators.degradations.inpainting import Inpainting
+from operators.degradations.jpeg import Jpeg
 from operators.degradations.noise_models import MINIMAL_NOISE
+from operators.degradations.quantisation import Quantisation
 from operators.errors import OperatorError
 from operators.noise import keyed_normal
 from operators.solvers.base import LatentPrior, StepSolver
@@ -30,6 +32,9 @@ from operators.solvers.video_latent import VideoLatent
 SIGMA_HIGH = 0.3
 SIGMA_HIGH_HOLES = 0.2
 SIGMA_HIGH_SCALED = 0.1
+# Codecs and coarse levels say within which cell a coefficient lies. One film frame in JPEG 15, 40 and 75 ends
+# at 28.2, 30.8 and 33.4 dB from here, at 27.8, 30.5 and 33.3 from 0.3; in six levels at 29.2 and 28.7.
+SIGMA_HIGH_CELLS = 0.1
 # One round of mirror images. Noiseless x2 gains 0.25 dB over three steps without, x4 0.1 dB.
 DPIR_STEPS = 4
 # Ending at 0.035 instead changes less than 0.1 dB.
@@ -71,6 +76,8 @@ def _entry(operator: ForwardOperator, noise: float) -> float:
     level lets the network see it."""
     if operator.scale > 1:
         return max(SIGMA_HIGH_SCALED, 2.0 * noise)
+    if isinstance(operator, Jpeg | Quantisation):
+        return SIGMA_HIGH_CELLS
     return max(SIGMA_HIGH_HOLES, 2.0 * noise) if isinstance(operator, Inpainting) else SIGMA_HIGH
 
 

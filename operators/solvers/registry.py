@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from operators.degradations.base import ForwardOperator
 from operators.errors import OperatorError
-from operators.solvers import recipes_fit, recipes_gradient
+from operators.solvers import recipes_checkpoint, recipes_fit, recipes_gradient
 from operators.solvers.base import LatentPrior, StepSolver
 from operators.solvers.fields import Spec
 from operators.solvers.levels import prior_kind
@@ -46,12 +46,10 @@ class Method:
 
 ANY_KIND = ("diffusion", "consistency", "flow")
 METHODS: dict[str, Method] = {
-    "dpir": Method(recipes_fit.dpir, ("linear", "has_pinv", "has_prox")),
+    "dpir": Method(recipes_fit.dpir, ("has_pinv", "has_prox")),
     "psld": Method(recipes_gradient.psld, ("differentiable", "has_pinv", "complete")),
     "ldps": Method(recipes_gradient.ldps, ("differentiable", "complete")),
-    "dps_nojac": Method(
-        recipes_gradient.dps_nojac, ("differentiable", "complete"), ("diffusion", "consistency", "flow")
-    ),
+    "dps_nojac": Method(recipes_gradient.dps_nojac, ("differentiable", "complete"), ANY_KIND),
     "stsl": Method(recipes_gradient.stsl, ("differentiable", "complete")),
     "resample": Method(recipes_gradient.resample, ("differentiable", "complete")),
     "reddiff": Method(recipes_gradient.reddiff, ("differentiable", "complete")),
@@ -64,6 +62,7 @@ METHODS: dict[str, Method] = {
     "video_latent": Method(recipes_fit.video_latent, ("linear", "has_prox")),
     "flowchef": Method(recipes_gradient.flowchef, ("differentiable", "complete"), ("flow",)),
     "flowdps": Method(recipes_gradient.flowdps, ("linear", "has_pinv", "complete"), ("flow",)),
+    "cddb": Method(recipes_checkpoint.cddb, ("linear", "has_pinv", "complete"), ANY_KIND),
 }
 
 

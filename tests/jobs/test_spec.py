@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.init import job_template
-from jobs.restore_fit import NEEDS, OTHER_MODELS, lacking, misfit
 from jobs.spec import load_spec, parse_spec
 from operators.degradations.registry import build_operator
 from operators.solvers.registry import METHODS
 from pipeline.errors import SpecError
+from pipeline.restore_fit import NEEDS, lacking, misfit
 
 BASE = {"name": "batch-7", "source": "in/*.mp4", "output": "out"}
 SR = {"kind": "super_resolution", "scale": 4, "noise": 0.02}
@@ -132,7 +132,7 @@ DEGRADATIONS: list[dict[str, Any]] = [
 def test_every_degradation_with_a_solver_survives_being_written_and_read(
     degradation: Any, solver: Any
 ) -> None:
-    if misfit(solver["name"], degradation["kind"], degradation.get("kernel")):
+    if misfit(solver["name"], degradation):
         solver = {"name": "ldps" if degradation["kind"] == "deblur" else "diffpir"}
     spec = parse_spec({**BASE, "enhance": [restore(degradation, **solver)]})
     again = parse_spec(json.loads(spec.model_dump_json(exclude_none=True)))
@@ -162,14 +162,17 @@ def test_every_degradation_of_a_job_file_is_one_that_the_operators_know(degradat
 
 def test_what_a_solver_needs_is_what_its_method_says() -> None:
     assert {name: method.needs for name, method in METHODS.items()} == NEEDS
-    assert set(OTHER_MODELS) == {name for name, method in METHODS.items() if "diffusion" not in method.kinds}
 
 
 @pytest.mark.parametrize(
     ("degradation", "solver", "words"),
     [
-        ({"kind": "jpeg", "quality": 20}, {}, "dpir needs a linear degradation, and jpeg is none"),
-        ({"kind": "clipping"}, {"name": "treg"}, "use one of psld, ldps"),
+        (
+            {"kind": "jpeg", "quality": 20},
+            {"name": "ddnm"},
+            "needs a linear degradation, and jpeg is none",
+        ),
+        ({"kind": "clipping"}, {"name": "treg"}, "use one of dpir, psld, ldps"),
         (
             {"kind": "deblur", "kernel": "lens", "sigma": 1, "sigma_edge": 2},
             {"name": "diffpir"},

@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 TOKENS = 77
@@ -69,6 +77,40 @@ def save_tiny_sd(folder: Path, *, prediction_type: str = "epsilon") -> Path:
     tiny_sd_unet().save_pretrained(folder / "unet")
     _scheduler(prediction_type).save_pretrained(folder / "scheduler")
     _save_tower(folder, "", 32, projected=False)
+    return folder
+
+
+def save_tiny_few_step(folder: Path) -> Path:
+    """A latent consistency model."""
+    save_tiny_sd(folder)
+    LCMScheduler.from_pretrained(folder / "scheduler").save_pretrained(folder / "scheduler")
+    return folder
+
+
+def save_tiny_flow(folder: Path) -> Path:
+    """A rectified flow with a UNet, as InstaFlow."""
+    save_tiny_sd(folder)
+    FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
+    return folder
+
+
+def save_tiny_bridge(folder: Path, **changes: object) -> Path:
+    """An image-to-image bridge with its manifest, in which ``changes`` are made."""
+    torch.manual_seed(0)
+    network = UNet2DModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=1,
+        block_out_channels=(16, 32),
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
+    network.save_config(folder)
+    save_file(network.state_dict(), folder / "bridge.safetensors")
+    manifest = {"kind": "bridge", "weights": ["bridge.safetensors"], "licence": "test", **changes}
+    (folder / "checkpoint.json").write_text(json.dumps(manifest))
     return folder
 
 

@@ -6,12 +6,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.correspondence.merging import aligned_merging, merged, merging, restored, unmerged
+from operators.correspondence.cosine import unit_tokens
+from operators.correspondence.merging import Merging, merging, restored
 from tests.support.shared import golden
 
 
 def draw(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def aligned_merging(sources: torch.Tensor, destinations: torch.Tensor, ratio: float) -> Merging:
+    """VidToMe's ``align_batch``: one merging for all rows, the best row of each source deciding."""
+    scores = unit_tokens(sources) @ unit_tokens(destinations).transpose(1, 2)
+    similarity, index = torch.cat([*scores], dim=1).max(1)
+    return merging(similarity, index % destinations.shape[1], ratio)
+
+
+def merged(sources: torch.Tensor, destinations: torch.Tensor, how: Merging) -> torch.Tensor:
+    """The sources that stay, then the destinations."""
+    return torch.cat([sources.index_select(-2, how.kept), destinations], -2)
+
+
+def unmerged(x: torch.Tensor, how: Merging) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sources and destinations from what became of the tokens of `merged`."""
+    kept, destinations = x.split([len(how.kept), x.shape[-2] - len(how.kept)], -2)
+    return restored(kept, destinations.index_select(-2, how.destination), how), destinations
 
 
 def test_the_published_vectors_are_reproduced_exactly() -> None:

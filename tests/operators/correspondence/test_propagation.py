@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from operators.attention.hat import bracket
 from operators.correspondence.cosine import nearest
-from operators.correspondence.propagation import propagate, taken, tokenflow_weights
+from operators.correspondence.propagation import propagate, taken
 from tests.support.shared import golden, shared_dir
 from tests.support.tiny_models import tiny_sd_unet
 
@@ -25,6 +25,21 @@ INJECTED = ("up_blocks.1.attentions.1", "up_blocks.1.attentions.2", "up_blocks.2
 
 def draw(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tokenflow_weights(frame: int, batch: int, frames_per_batch: int) -> torch.Tensor:
+    """The published code's weights of the keyframes of ``batch`` and of the one before it, [2].
+
+    Distances are to the middles of the batches, whatever frame was drawn as keyframe. The first batch has
+    one keyframe only: (1, 0).
+    """
+    if batch == 0:
+        return torch.tensor([1.0, 0.0])
+    middle = frames_per_batch // 2
+    own = abs(frame - (batch * frames_per_batch + middle))
+    previous = abs(frame - ((batch - 1) * frames_per_batch + middle))
+    own_weight = torch.sigmoid(torch.tensor(previous / (own + previous)))
+    return torch.stack([own_weight, 1 - own_weight])
 
 
 def test_tokens_are_taken_from_their_matches() -> None:

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.correspondence.window import chained, window_matches
+from operators.correspondence.cosine import Matches
+from operators.correspondence.window import window_matches
 from operators.errors import OperatorError
 
 SIZE = (12, 14)
@@ -20,6 +21,16 @@ def frame(shift: tuple[int, int] = (0, 0), seed: int = 3, size: tuple[int, int] 
     world = torch.randn(40, 40, 16, generator=torch.Generator().manual_seed(seed))
     y, x = 14 - shift[0], 14 - shift[1]
     return world[y : y + size[0], x : x + size[1]].reshape(-1, 16)
+
+
+def chained(steps: list[Matches]) -> list[Matches]:
+    """Matches in every following frame, traced through the best match of each frame, as COVE does; the
+    product takes direct matches in the knots instead. ``steps[j]``: of frame j's tokens in frame j + 1."""
+    traced = [steps[0]]
+    for step in steps[1:]:
+        at = traced[-1].index[:, 0]
+        traced.append(Matches(step.index[at], step.similarity[at]))
+    return traced
 
 
 @given(dy=st.integers(-2, 2), dx=st.integers(-2, 2))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from operators.closed_form.mixture import ChainDraws, VectorMixture, gaussian_vector_prior, two_modes
 from operators.errors import OperatorError
 from operators.inversion.bdia import Bdia
 from operators.inversion.ddcm import Ddcm
@@ -21,7 +22,6 @@ from operators.solvers.base import LatentPrior, Prediction, StepSolver, restore
 from operators.solvers.ddim import leading_timesteps
 from operators.solvers.levels import flow_alphas, level
 from operators.solvers.step_rules import recombine
-from tests.support.vector_priors import SeededDraws, VectorMixture, gaussian_vector_prior, two_modes
 
 TIMESTEPS = leading_timesteps(20)
 
@@ -36,7 +36,7 @@ def normal(like: Tensor, seed: int = 7) -> Tensor:
 
 
 def edited(solver: StepSolver, z0: Tensor, prior: LatentPrior) -> Tensor:
-    return restore(solver, z0, normal(z0), prior, SeededDraws(3))
+    return restore(solver, z0, normal(z0), prior, ChainDraws(3))
 
 
 def sampled(z: Tensor, prior: LatentPrior) -> Tensor:
@@ -144,7 +144,7 @@ def test_with_posterior_chains_the_source_keeps_the_variance_of_its_level() -> N
     z0 = torch.full((20000, 1, 1, 1), 0.7, dtype=torch.float64)
     solver = EditFriendly(TIMESTEPS, prior, 0.5, "posterior")
     state = solver.start(z0, normal(z0), prior)
-    state = solver.step(0, type(state)(**{**vars(state), "draws": SeededDraws(1)}), prior)
+    state = solver.step(0, type(state)(**{**vars(state), "draws": ChainDraws(1)}), prior)
     at = level(prior, TIMESTEPS[1])
     assert float(state.source.var()) == pytest.approx(float(at.noise**2), rel=0.05)
     assert float(state.source.mean()) == pytest.approx(0.7 * float(at.signal), abs=0.03)

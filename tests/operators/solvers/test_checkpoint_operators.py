@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DModel
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,31 +24,9 @@ from operators.solvers.cddb import Cddb, bridge_weights
 from operators.solvers.checkpoints import CheckpointManifest
 from operators.solvers.image_bridge import BridgeRestorer, ImageBridge, bridge_deviations
 from tests.support.shared import golden
+from tests.support.tiny_models import save_tiny_bridge
 
 STD = bridge_deviations()
-
-
-def tiny_network() -> UNet2DModel:
-    torch.manual_seed(0)
-    return UNet2DModel(
-        sample_size=16,
-        in_channels=3,
-        out_channels=3,
-        layers_per_block=1,
-        block_out_channels=(16, 32),
-        norm_num_groups=8,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-    )
-
-
-def save_bridge(folder: Path, **changes: object) -> Path:
-    network = tiny_network()
-    network.save_config(folder)
-    save_file(network.state_dict(), folder / "bridge.safetensors")
-    manifest = {"kind": "bridge", "weights": ["bridge.safetensors"], "licence": "test", **changes}
-    (folder / "checkpoint.json").write_text(json.dumps(manifest))
-    return folder
 
 
 # --- the bridge --------------------------------------------------------------------------------------
@@ -138,7 +114,7 @@ def test_data_consistency_lowers_the_residual_of_a_bridge() -> None:
 
 
 def test_a_bridge_checkpoint_restores_pictures_of_the_promised_size(tmp_path: Path) -> None:
-    bridge = ImageBridge.read(save_bridge(tmp_path))
+    bridge = ImageBridge.read(save_tiny_bridge(tmp_path))
     restorer = BridgeRestorer(bridge, lambda h, w: AreaDownsampling(h, w, 2), scale=2, multiple=2, steps=5)
     y = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(1)) * 2 - 1
     x = restorer.restore(y, ChainDraws(0))
@@ -150,7 +126,7 @@ def test_a_bridge_checkpoint_restores_pictures_of_the_promised_size(tmp_path: Pa
 
 
 def test_a_size_the_network_cannot_take_is_refused(tmp_path: Path) -> None:
-    bridge = ImageBridge.read(save_bridge(tmp_path))
+    bridge = ImageBridge.read(save_tiny_bridge(tmp_path))
     restorer = BridgeRestorer(bridge, lambda h, w: AreaDownsampling(h, w, 1), scale=1, multiple=8, steps=2)
     with pytest.raises(ModelError, match="13x8 pixels"):
         restorer.restore(torch.zeros(1, 3, 8, 13), ChainDraws(0))
@@ -173,11 +149,11 @@ def test_a_manifest_that_cannot_be_used_is_refused_by_name(
     folder = tmp_path / "bridge"
     folder.mkdir()
     with pytest.raises(ModelError, match=message):
-        ImageBridge.read(save_bridge(folder, **changes))
+        ImageBridge.read(save_tiny_bridge(folder, **changes))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    folder = save_bridge(tmp_path)
+    folder = save_tiny_bridge(tmp_path)
     save_file({"a": torch.zeros(1)}, folder / "bridge.safetensors")
     with pytest.raises(ModelError, match=r"bridge\.safetensors cannot be loaded"):
         ImageBridge.read(folder)

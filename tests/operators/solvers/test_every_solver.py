@@ -3,7 +3,6 @@ says, and refuse what it cannot do."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from operators.noise import FrameDraws, keyed_normal
 from operators.solvers.base import LatentPrior, begin, restore
 from operators.solvers.evaluations import CountingPrior, Evaluations
 from operators.solvers.registry import METHODS, build_solver, solvers_for
-from tests.support.tiny_models import save_tiny_sd
+from tests.support.tiny_models import save_tiny_bridge, save_tiny_few_step, save_tiny_flow
 
 SIDE = 64
 SHARPEN = {"kind": "super_resolution", "scale": 2, "noise": 0.1}
@@ -88,7 +87,7 @@ def start_noise(frames: tuple[int, ...]) -> Tensor:
 
 
 def test_no_solver_of_the_registry_goes_untested() -> None:
-    assert set(QUICK) | {"latino", "flowchef", "flowdps"} == set(METHODS)
+    assert set(QUICK) | {"latino", "flowchef", "flowdps", "cddb"} == set(METHODS)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -132,6 +131,7 @@ PER_STEP = {
     "ddnm": Evaluations(forward=1, encode=1, decode=1),
     "video_latent": Evaluations(forward=1, encode=1, decode=1),
     "blind_dps": Evaluations(forward=1, backward=1, decode=1, decode_back=1),
+    "resample": Evaluations(forward=1, backward=1, decode=1, decode_back=1),
 }
 
 
@@ -183,22 +183,16 @@ def test_a_stochastic_solver_without_a_noise_source_says_how_to_give_one(embedde
 # --- models of other kinds ------------------------------------------------------------------------
 
 
-def tiny_model(folder: Path, scheduler: str) -> BoundPrior:
-    save_tiny_sd(folder)
-    path = folder / "scheduler" / "scheduler_config.json"
-    facts = json.loads(path.read_text())
-    path.write_text(json.dumps({**facts, "_class_name": scheduler}))
+@pytest.fixture(scope="module")
+def consistency(tmp_path_factory: pytest.TempPathFactory) -> BoundPrior:
+    folder = save_tiny_few_step(tmp_path_factory.mktemp("lcm"))
     return BoundPrior(LatentModel.from_pretrained(str(folder)))
 
 
 @pytest.fixture(scope="module")
-def consistency(tmp_path_factory: pytest.TempPathFactory) -> BoundPrior:
-    return tiny_model(tmp_path_factory.mktemp("lcm"), "LCMScheduler")
-
-
-@pytest.fixture(scope="module")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> BoundPrior:
-    return tiny_model(tmp_path_factory.mktemp("flow"), "FlowMatchEulerDiscreteScheduler")
+    folder = save_tiny_flow(tmp_path_factory.mktemp("flow"))
+    return BoundPrior(LatentModel.from_pretrained(str(folder)))
 
 
 def test_the_scheduler_of_a_checkpoint_says_what_kind_of_prior_it_is(
@@ -215,17 +209,61 @@ def test_a_flow_prediction_recombines_with_flow_coefficients(flow: BoundPrior) -
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("latino", "consistency"), ("flowchef", "flow"), ("flowdps", "flow")]
+    ("name", "kind", "per_step"),
+    [
+        ("latino", "consistency", Evaluations(forward=1, encode=1, decode=1)),
+        ("flowchef", "flow", Evaluations(forward=1, decode=1, decode_back=1)),
+        ("flowdps", "flow", Evaluations(forward=1, decode=3, decode_back=3)),
+    ],
 )
-def test_it_runs_on_the_kind_of_model_it_is_made_for(
-    name: str, kind: str, request: pytest.FixtureRequest
+def test_it_runs_on_the_kind_of_model_it_is_made_for_at_the_cost_of_its_method(
+    name: str, kind: str, per_step: Evaluations, request: pytest.FixtureRequest
 ) -> None:
     prior: LatentPrior = request.getfixturevalue(kind)
     given = problem(name, 1)
     solver = build_solver({"name": name, "steps": 4}, given.operator, given.sigma, prior)
-    restored = restore(solver, given.y, keyed_normal((1, 4, 8, 8), "n"), prior, draws((0,)))
+    noise = keyed_normal((1, 4, 8, 8), "n")
+    restored = restore(solver, given.y, noise, prior, draws((0,)))
     assert restored.shape == given.x.shape
     assert torch.isfinite(restored).all()
+    counting = CountingPrior(prior)
+    with torch.no_grad():
+        state = begin(solver, given.y, noise, counting, draws((0,)))
+        counting.evaluations = Evaluations()
+        solver.step(0, state, counting)
+    assert counting.evaluations == per_step
+
+
+def test_a_bridge_of_the_real_class_is_a_solver_that_never_asks_the_latent_network(
+    embedded: BoundPrior, tmp_path: Path
+) -> None:
+    given = problem("cddb", 2)
+    spec = {"name": "cddb", "checkpoint": str(save_tiny_bridge(tmp_path)), "steps": 2}
+    solver = build_solver(spec, given.operator, given.sigma, embedded)
+    counting = CountingPrior(embedded)
+    restored = restore(solver, given.y, start_noise((0, 1)), counting, draws((0, 1)))
+    assert counting.evaluations == Evaluations()
+    assert restored.shape == given.x.shape
+    alone = restore(solver, given.y[1:], start_noise((1,)), counting, draws((1,)))
+    assert torch.allclose(alone[0], restored[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kind": "one_step"}, "is no bridge"),
+        ({"weights": ["other.safetensors"]}, "other.safetensors is missing"),
+    ],
+)
+def test_a_bridge_that_cannot_be_read_is_refused_by_its_field(
+    changes: dict, words: str, embedded: BoundPrior, tmp_path: Path
+) -> None:
+    given = problem("cddb", 1)
+    spec = {"name": "cddb", "checkpoint": str(save_tiny_bridge(tmp_path, **changes))}
+    with pytest.raises(OperatorError, match=rf"solver\.checkpoint: .*{words}"):
+        build_solver(spec, given.operator, given.sigma, embedded)
+    with pytest.raises(OperatorError, match=r"solver\.checkpoint: cddb needs the folder"):
+        build_solver({"name": "cddb"}, given.operator, given.sigma, embedded)
 
 
 @pytest.mark.parametrize("name", ["latino", "flowchef", "flowdps"])
@@ -237,7 +275,7 @@ def test_a_model_of_the_wrong_kind_is_refused_with_what_would_work(name: str, em
 
 def test_an_operator_that_is_not_linear_is_refused_by_those_that_need_it(embedded: BoundPrior) -> None:
     operator = build_operator({"kind": "clipping", "gain": 2.0}, SIDE, SIDE, {})
-    for name in ("treg", "ddnm", "dpir", "dreamsampler"):
+    for name in ("treg", "ddnm", "dreamsampler", "video_latent"):
         with pytest.raises(OperatorError, match=rf"{name} needs a linear operator; .*ldps"):
             build_solver({"name": name}, operator, 0.02, embedded)
     assert "ldps" in solvers_for(operator, embedded)

@@ -19,6 +19,7 @@ from operators.attention.cross_contexts import BothBranches, Editorial, blend_co
 from operators.attention.harvest import Harvest
 from operators.attention.install import install
 from operators.attention.session import SharedAttention
+from operators.closed_form.mixture import VectorMixture, gaussian_vector_prior, two_modes
 from operators.errors import ModelError, OperatorError
 from operators.inversion.ddim import ddim_invert
 from operators.models import LatentModel
@@ -37,7 +38,6 @@ from operators.style.univst import AttentionShift
 from tests.operators.attention.layouts import layout
 from tests.support.network_prior import NetworkPrior
 from tests.support.tiny_models import tiny_sd_unet
-from tests.support.vector_priors import VectorMixture, gaussian_vector_prior, two_modes
 
 TIMESTEPS = (801, 401, 1)
 

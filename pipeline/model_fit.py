@@ -1,0 +1,64 @@
+"""Whether a job's model is of the kind that its ``enhance`` list needs: read from its files, not by torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline.errors import SpecError
+from pipeline.model_files import model_folder
+from pipeline.restore_fit import fitting, models_of
+from pipeline.settings import JobSettings
+
+#: Schedulers that say more than a table of noise levels; the same as in `operators.noise_schedule`.
+FLOW = ("FlowMatchEulerDiscreteScheduler",)
+CONSISTENCY = ("LCMScheduler", "TCDScheduler")
+
+_WORDS = {
+    "diffusion": "diffusion model",
+    "consistency": "few-step model (its scheduler an LCMScheduler or TCDScheduler)",
+    "flow": "flow model (its scheduler a FlowMatchEulerDiscreteScheduler)",
+}
+
+
+def require_model_fit(settings: JobSettings) -> None:
+    """Raises SpecError naming the field: a solver for models of another kind, with those that would work; a
+    prompt for a model that reads none; a scheduler file that cannot be read."""
+    if not settings.enhance:
+        return
+    root = model_folder(settings.model)
+    kind, reads = model_kind(root), (root / "text_encoder").is_dir()
+    for number, item in enumerate(settings.enhance):
+        ((action, what),) = item.items()
+        if what.get("prompt") and not reads:
+            raise SpecError(
+                f"enhance.{number}.{action}.prompt: model {settings.model} has no text_encoder/ and reads no "
+                "text; leave the prompt out or choose a model that has one",
+                field=f"enhance.{number}.{action}.prompt",
+            )
+        if action == "restore" and kind not in models_of(what["solver"]["name"]):
+            solver = what["solver"]["name"]
+            needs = " or ".join(_WORDS[wanted] for wanted in models_of(solver))
+            works = ", ".join(fitting(what["degradation"], kind)) or "no solver"
+            raise SpecError(
+                f"enhance.{number}.restore.solver: {solver} needs a {needs}, and {settings.model} is a "
+                f"{kind} model; with it this degradation goes with {works}",
+                field=f"enhance.{number}.restore.solver",
+            )
+
+
+def model_kind(root: Path) -> str:
+    """diffusion, consistency or flow, by the scheduler that a checkpoint names."""
+    path = root / "scheduler" / "scheduler_config.json"
+    try:
+        scheduler = dict(json.loads(path.read_text())).get("_class_name")
+    except FileNotFoundError:
+        raise SpecError(
+            f"model: {path} is missing: the model is not in the diffusers layout", field="model"
+        ) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise SpecError(
+            f"model: {path} cannot be read ({type(error).__name__}); fetch the checkpoint again",
+            field="model",
+        ) from error
+    return "flow" if scheduler in FLOW else "consistency" if scheduler in CONSISTENCY else "diffusion"
