@@ -133,7 +133,7 @@ def bench(
         str,
         typer.Argument(
             metavar="NAME",
-            help="restoration, gops, prior, sharing, consistency or video.",
+            help="consistency, cost, gops, identity, prior, restoration, sharing, soak or video.",
             show_default=False,
         ),
     ],
@@ -146,9 +146,13 @@ def bench(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the JSON and figures go.")
     ] = bench_command.KEPT,
+    cycles: Annotated[int | None, typer.Option(help="For soak: kills.", min=1)] = None,
+    videos: Annotated[int | None, typer.Option(help="For soak: videos of the catalog.", min=3)] = None,
+    seed: Annotated[int | None, typer.Option(help="For soak: seed of clips, times and kills.", min=0)] = None,
 ) -> int:
     """Measure ratios against stated bounds in one run; keeps NAME.json below --out."""
-    return bench_command.command(name, as_json, quick, pictures, out)
+    sizes = {"cycles": cycles, "videos": videos, "seed": seed}
+    return bench_command.command(name, as_json, quick, pictures, out, sizes)
 
 
 class Part(StrEnum):

@@ -138,6 +138,9 @@ def _set_up_ray_data() -> None:
     context.print_on_execution_start = False
     # An actor that is killed while it loads the model is replaced; the default gives the run up.
     context.max_consecutive_actor_init_deaths = _INIT_DEATHS
+    # A thread of Ray Data's asks for a Prometheus every ten seconds and logs each failure, after the end of
+    # the session into a closed file, which logging then reports on the terminal.
+    logging.getLogger("ray.data._internal.usage").setLevel(logging.WARNING)
     if not os.environ.get("REELWEAVE_DEBUG"):
         # What it logs goes to its session's file; errors reach the user through us, once and in a sentence.
         for handler in logging.getLogger("ray.data").handlers:

@@ -165,6 +165,7 @@ class _Run:
         job = plan_videos(
             self.settings, keys, indexed, ChunkStore(self.store), self.store, pictures.mask_sizes
         )
+        self.chunk_rows += job.unlisted
         self._write_run_files(job, job_yaml)
         for row in job.refused:
             self._quarantine(row)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from jobs.bench import consistency, cost, gops, identity, prior, restoration, sharing, video
+from jobs.bench import consistency, cost, gops, identity, prior, restoration, sharing, soak, video
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
@@ -26,6 +27,8 @@ OF_PICTURES: dict[str, Callable[..., BenchResult]] = {
     "video": video.run,
 }
 OWN_PICTURES = {"consistency", "sharing", "video"}
+#: Benchmarks sized by --cycles, --videos and --seed.
+OF_CYCLES: dict[str, Callable[..., BenchResult]] = {"soak": soak.run}
 #: Benchmarks that also draw; their figures lie beside the JSON.
 DRAWING = {"consistency"}
 KEPT = Path("bench-out")
@@ -34,16 +37,23 @@ _WIDE = 240
 
 
 def command(
-    name: str, as_json: bool, quick: bool, pictures: Path | None = None, out: Path = KEPT
+    name: str,
+    as_json: bool,
+    quick: bool,
+    pictures: Path | None = None,
+    out: Path = KEPT,
+    sizes: Mapping[str, int | None] = types.MappingProxyType({}),
 ) -> int:
-    """Exit code 1 when a target does not hold. Raises SpecError for an unknown name, and for ``pictures``
-    where they are missing or not asked for."""
+    """Exit code 1 when a target does not hold. Raises SpecError for an unknown name, and for ``pictures`` or
+    ``sizes`` (of cycles, videos and seed, None where not given) that are missing or not asked for."""
     from pipeline.job_keys import package_versions
 
-    measure = _benchmark(name, pictures, out)
+    given = {option: size for option, size in sizes.items() if size is not None}
+    measure = _benchmark(name, pictures, out, given)
     with quiet_stdout():
         result = measure(quick)
     options = f"{' --quick' if quick else ''}{f' --pictures {pictures}' if pictures else ''}"
+    options += "".join(f" --{option} {size}" for option, size in given.items())
     facts = result.to_json(f"reelweave bench {name}{options}", package_versions())
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -57,8 +67,14 @@ def command(
     return FAILED if missed else DONE
 
 
-def _benchmark(name: str, pictures: Path | None, out: Path) -> Callable[[bool], BenchResult]:
+def _benchmark(
+    name: str, pictures: Path | None, out: Path, sizes: Mapping[str, int]
+) -> Callable[[bool], BenchResult]:
     """What measures ``name``, given whether to be quick."""
+    if sizes and name not in OF_CYCLES:
+        option = f"--{next(iter(sizes))}"
+        takers = ", ".join(sorted(OF_CYCLES))
+        raise SpecError(f"{option}: leave it out for bench {name}; it is for {takers}", field=option)
     if name in OF_PICTURES:
         if pictures is None and name not in OWN_PICTURES:
             raise SpecError(
@@ -67,16 +83,16 @@ def _benchmark(name: str, pictures: Path | None, out: Path) -> Callable[[bool], 
             )
         drawing = {"figures": out} if name in DRAWING else {}
         return partial(OF_PICTURES[name], pictures=pictures, **drawing)
-    if name not in BENCHMARKS:
-        known = ", ".join(sorted({*BENCHMARKS, *OF_PICTURES}))
+    if name not in BENCHMARKS and name not in OF_CYCLES:
+        known = ", ".join(sorted({*BENCHMARKS, *OF_PICTURES, *OF_CYCLES}))
         raise SpecError(f"NAME: {name!r} is no benchmark; use one of {known}", field="NAME")
     if pictures is not None:
         takers = ", ".join(sorted(OF_PICTURES))
         raise SpecError(
-            f"--pictures: bench {name} measures the bundled clip; leave it out, it is for {takers}",
+            f"--pictures: bench {name} takes none; leave it out, it is for {takers}",
             field="--pictures",
         )
-    return BENCHMARKS[name]
+    return partial(OF_CYCLES[name], **sizes) if name in OF_CYCLES else BENCHMARKS[name]
 
 
 def _print_table(result: BenchResult) -> None:
