@@ -81,7 +81,7 @@ class Clock:
         return f"{self.seconds:+g} s"
 
 
-#: Steps of a re-encoding and of an enhancement, and the attempts at chunks that are lost with a process there.
+#: Steps of a re-encoding and of an enhancement, and the attempts at chunks lost with a process there.
 _IDENTITY = {"index": 0, "transcode": 1, "store": 1, "assemble": 0, "publish": 0}
 _ENHANCED = {"anchors": 0, "knots": 0, "decode": 0, "enhance": 1, "encode": 1}
 

@@ -163,9 +163,8 @@ def test_of_two_runs_at_once_the_later_one_counts_and_the_earlier_harms_nothing(
             later.append(event)
             assert run(job).done == 2
 
-    with watched(log):
-        with contextlib.suppress(LeaseLostError):  # it notices, or finds everything done
-            run_job(job, on_event=stand_still)
+    with watched(log), contextlib.suppress(LeaseLostError):  # it notices, or finds everything done
+        run_job(job, on_event=stand_still)
     assert later, "there was no rival"
     # Two attempts at one chunk at a time are no loss; one that begins after the other has ended would be.
     ends_as_undisturbed(site, job, log, "identity", lost=CHUNKS)
