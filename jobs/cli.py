@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from enum import StrEnum
 from io import TextIOWrapper
@@ -91,11 +92,24 @@ def run(
         str | None, typer.Option(metavar="ADDR", help="Ray cluster: auto, local or ray://...")
     ] = None,
     only: Annotated[Only | None, typer.Option(help="Try the quarantined videos again.")] = None,
+    max_failures: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="End the run when more than N videos have failed in it."),
+    ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="However many videos fail, go on: the default.")
+    ] = False,
     allow_partial: Partial = False,
 ) -> int:
-    """Run or resume a job. Exit code 0: all done, 3: some quarantined, 2: bad input, 1: failed."""
+    """Run or resume a job.
+
+    Exit code 0: all done; 3: some videos quarantined; 2: bad input, nothing was started; 1: failed, or more
+    failures than allowed; 130: interrupted. After 1 and 130 the same command resumes.
+    """
+    if keep_going and max_failures is not None:
+        raise typer.BadParameter("--keep-going allows any number of failures; give one of the two")
     options = with_partial(overrides, allow_partial)
-    return run_command.command(job, options, address, only is Only.quarantined)
+    return run_command.command(job, options, address, only is Only.quarantined, max_failures)
 
 
 @app.command()
@@ -133,7 +147,7 @@ def bench(
         str,
         typer.Argument(
             metavar="NAME",
-            help="consistency, cost, gops, identity, prior, restoration, sharing, soak or video.",
+            help=f"One of {bench_command.listed(bench_command.NAMES)}.",
             show_default=False,
         ),
     ],
@@ -141,7 +155,10 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Finish in two minutes.")] = False,
     pictures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Pictures and clips to measure on; not for restoration and gops."),
+        typer.Option(
+            metavar="DIR",
+            help=f"Pictures and clips to measure on; for {bench_command.listed(bench_command.OF_PICTURES)}.",
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the JSON and figures go.")
@@ -234,6 +251,8 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             # File names need not be text in the terminal's encoding.
             stream.reconfigure(errors="backslashreplace")
+    # A scheduler that ends us is like a person who does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except KeyboardInterrupt:

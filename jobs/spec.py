@@ -182,6 +182,7 @@ class ClusterSpec(Section):
     ] = ClusterSettings.actors
     address: Annotated[str, Field(min_length=1)] = ClusterSettings.address
     max_attempts: Annotated[int, Field(ge=1, le=100)] = ClusterSettings.max_attempts
+    drain_seconds: Annotated[float, Field(ge=0.0, le=3600.0)] = ClusterSettings.drain_seconds
 
     @field_validator("actors")
     @classmethod

@@ -59,12 +59,13 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import StoreError
+from pipeline.errors import ResultLostError, StoreError
 from pipeline.filesystem import ObjectMissingError, typed_errors
 from pipeline.keys import StrPath, canonical_json, file_sha256, object_path
 from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow, create_done_row, find_row, replace_done_row, withdraw_rows
 from pipeline.objects import ObjectInfo
+from pipeline.proof import is_published, note_proven
 from pipeline.store import Store
 
 _PUBLISH_ATTEMPTS = 4
@@ -127,14 +128,18 @@ class ChunkStore:
             return self.commit(key, suffix, file.name, facts)
 
     def fetch(self, receipt: Receipt, local_path: StrPath) -> None:
-        """Downloads a result. Raises StoreError, after withdrawing the receipt, if its bytes changed."""
-        self.store.get_file(receipt.object, local_path)
+        """Downloads a result. Raises ResultLostError, after withdrawing the receipt, if its bytes changed
+        or it is gone."""
+        try:
+            self.store.get_file(receipt.object, local_path)
+        except ObjectMissingError as error:
+            raise self._corrupt(receipt) from error
         if file_sha256(local_path) != receipt.sha256:
             os.unlink(local_path)
             raise self._corrupt(receipt)
 
     def read(self, receipt: Receipt) -> bytes:
-        """A result's bytes. Raises StoreError, after withdrawing the receipt, if they changed."""
+        """A result's bytes. Raises ResultLostError, after withdrawing the receipt, if they changed."""
         with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
             path = os.path.join(folder, "object")
             self.fetch(receipt, path)
@@ -153,22 +158,14 @@ class ChunkStore:
             self.store.delete(receipt.object)  # line 5
         return winner
 
-    def _corrupt(self, receipt: Receipt) -> StoreError:
+    def _corrupt(self, receipt: Receipt) -> ResultLostError:
         self.store.delete(object_path(receipt.key, ".json"))
         uri = self.store.uri(receipt.object)
-        return StoreError(
+        return ResultLostError(
             f"{uri}: its bytes are not those that were committed; run the job again, which recomputes it",
             uri=uri,
             key=receipt.key,
         )
-
-
-def is_published(store: Store, row: VideoRow) -> bool:
-    """Whether a row speaks of a done video whose file is in place, in the size that was published."""
-    if row.status != "done":
-        return False
-    size, expected = store.stat_size(row.output_rel), row.metrics.get("bytes")
-    return size is not None and expected in (None, size)
 
 
 def publish_video(
@@ -203,8 +200,12 @@ def publish_video(
         fence.check(store)  # line 4
         withdraw_rows(store, row.video_uri, fence.token)  # line 5
         if _replace(store, output_rel, local, seen, sha256):  # line 6
+            replaced = store.stat(output_rel)
             fence.check(store)  # line 7
-            return ours if _create(store, ours) else _settle(store, ours)  # lines 8 and 9
+            row_that_stands = ours if _create(store, ours) else _settle(store, ours)  # lines 8 and 9
+            if replaced is not None and row_that_stands is ours:
+                note_proven(store, ours, replaced)
+            return row_that_stands
     uri = store.uri(output_rel)
     raise StoreError(
         f"{uri}: was replaced by others {_PUBLISH_ATTEMPTS} times while it was being published; find out who "

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
-from pipeline.commit import ChunkStore, is_published
+from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
-from pipeline.errors import SourceError
+from pipeline.errors import ResultLostError, SourceError
+from pipeline.failures import LOST, failure_of
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
 from pipeline.manifest import ChunkRow, VideoRow, find_row, read_chunk_rows
 from pipeline.model_files import model_digest
 from pipeline.pictures import load_pictures
 from pipeline.plan import VideoPlan, plan_video
+from pipeline.proof import is_published
 from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
 from pipeline.source_cache import SourceCache
@@ -63,6 +64,22 @@ class Job:
     chunks: int
     chunks_done: int
     records: tuple[dict[str, Any], ...]
+
+    def with_settled(self, rows: Iterable[VideoRow]) -> Job:
+        """The job and videos that were found finished without planning them."""
+        settled = tuple(rows)
+        chunks = sum(int(row.metrics.get("chunks", 0)) for row in settled)
+        records = tuple(
+            {"video_uri": r.video_uri, "output_rel": r.output_rel, "frames": r.frames, "settled": True}
+            for r in settled
+        )
+        return replace(
+            self,
+            done_before=(*self.done_before, *settled),
+            chunks=self.chunks + chunks,
+            chunks_done=self.chunks_done + chunks,
+            records=(*self.records, *records),
+        )
 
     def record(self) -> dict[str, Any]:
         """Facts for ``plan.json``."""
@@ -126,16 +143,17 @@ class _Planner:
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
         if row["status"] == "failed":
-            failure = Failure(**json.loads(row["failure"]))
-            return quarantined_row(self.keys, VideoRef(entry.uri, "", ""), failure)
-        video = VideoRef(entry.uri, row["source_digest"], row["index_key"])
+            return quarantined_row(self.keys, VideoRef(entry.uri, "", ""), failure_of(row))
+        video = VideoRef(entry.uri, row["source_digest"], row["index_key"], row["source_version"])
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
-            return quarantined_row(self.keys, video, Failure("store", "its index vanished", True, "plan"))
+            return quarantined_row(self.keys, video, Failure(LOST, "its index vanished", False, "plan"))
         try:
             return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
         except SourceError as error:
             return quarantined_row(self.keys, video, Failure(error.code, str(error), False, "plan"))
+        except ResultLostError as error:
+            return quarantined_row(self.keys, video, Failure(LOST, str(error), False, "plan"))
 
     def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
         """Raises SourceError when the frames do not fit the ``enhance`` list."""
@@ -153,6 +171,8 @@ class _Planner:
             video_key=self.keys.video(video.source_digest, container),
             status="done",
             source_digest=video.source_digest,
+            source_version=video.source_version,
+            metrics={"chunks": len(units.chunks)},
             **_job_facts(self.keys),
         )
         chunk_keys = tuple(unit.key for unit in units.chunks)
@@ -161,11 +181,11 @@ class _Planner:
         if done is not None and not is_published(self.store, done):
             done = None
         receipt_of = functools.cache(self.chunks.lookup)
-        left = [unit for unit in units.chunks if receipt_of(unit.key) is None]
+        left = [unit for unit in units.chunks if done is None and receipt_of(unit.key) is None]
         missing = missing_references(units, left, lambda key: receipt_of(key) is not None)
         unlisted = unlisted_rows(units, self.listed, receipt_of)
-        job = VideoJob(task, row, self.keys, plan, () if done else missing, () if done else tuple(left))
-        chunks_done = len(units.chunks) if done else len(units.chunks) - len(left)
+        job = VideoJob(task, row, self.keys, plan, missing, tuple(left))
+        chunks_done = len(units.chunks) - len(left)
         record = {
             "video_uri": entry.uri,
             "output_rel": task.output_rel,
@@ -201,6 +221,7 @@ def quarantined_row(keys: JobKeys, video: VideoRef, failure: Failure) -> VideoRo
         attempts=failure.attempts,
         node=failure.node,
         source_digest=video.source_digest,
+        source_version=video.source_version,
         **_job_facts(keys),
     )
 

@@ -75,6 +75,7 @@ class ClusterSettings:
     actors: tuple[int, int] = (1, 2)
     address: str = "auto"
     max_attempts: int = 3
+    drain_seconds: float = 20.0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ OWN_PICTURES = {"consistency", "sharing", "video"}
 OF_CYCLES: dict[str, Callable[..., BenchResult]] = {"soak": soak.run}
 #: Benchmarks that also draw; their figures lie beside the JSON.
 DRAWING = {"consistency"}
+NAMES = (*BENCHMARKS, *OF_PICTURES, *OF_CYCLES)
 KEPT = Path("bench-out")
 #: Characters in a line of a file; a terminal has its own width.
 _WIDE = 240
@@ -67,14 +68,20 @@ def command(
     return FAILED if missed else DONE
 
 
+def listed(names: Iterable[str]) -> str:
+    """The names in alphabetical order, as a sentence lists them."""
+    return ", ".join(sorted(names))
+
+
 def _benchmark(
     name: str, pictures: Path | None, out: Path, sizes: Mapping[str, int]
 ) -> Callable[[bool], BenchResult]:
     """What measures ``name``, given whether to be quick."""
     if sizes and name not in OF_CYCLES:
         option = f"--{next(iter(sizes))}"
-        takers = ", ".join(sorted(OF_CYCLES))
-        raise SpecError(f"{option}: leave it out for bench {name}; it is for {takers}", field=option)
+        raise SpecError(
+            f"{option}: leave it out for bench {name}; it is for {listed(OF_CYCLES)}", field=option
+        )
     if name in OF_PICTURES:
         if pictures is None and name not in OWN_PICTURES:
             raise SpecError(
@@ -83,13 +90,11 @@ def _benchmark(
             )
         drawing = {"figures": out} if name in DRAWING else {}
         return partial(OF_PICTURES[name], pictures=pictures, **drawing)
-    if name not in BENCHMARKS and name not in OF_CYCLES:
-        known = ", ".join(sorted({*BENCHMARKS, *OF_PICTURES, *OF_CYCLES}))
-        raise SpecError(f"NAME: {name!r} is no benchmark; use one of {known}", field="NAME")
+    if name not in NAMES:
+        raise SpecError(f"NAME: {name!r} is no benchmark; use one of {listed(NAMES)}", field="NAME")
     if pictures is not None:
-        takers = ", ".join(sorted(OF_PICTURES))
         raise SpecError(
-            f"--pictures: bench {name} takes none; leave it out, it is for {takers}",
+            f"--pictures: bench {name} takes none; leave it out, it is for {listed(OF_PICTURES)}",
             field="--pictures",
         )
     return partial(OF_CYCLES[name], **sizes) if name in OF_CYCLES else BENCHMARKS[name]

@@ -19,7 +19,7 @@ from unittest import mock
 
 import ray
 
-from pipeline import graph, tasks
+from pipeline import assembly, graph, tasks
 from pipeline.commit import ChunkStore, Receipt, publish_video
 from pipeline.work import UnitTask
 
@@ -74,7 +74,7 @@ def watched(watch: Watch) -> Iterator[None]:
             step = _watched_step(watch, name, getattr(tasks, attribute))
             undo.enter_context(mock.patch.object(graph, attribute, step))
         undo.enter_context(mock.patch.object(graph, "EnhanceUnits", _watched_actor(watch)))
-        undo.enter_context(mock.patch.object(graph, "_ASSEMBLE", _watched_assembly(watch)))
+        undo.enter_context(mock.patch.object(assembly, "_ASSEMBLE", _watched_assembly(watch)))
         yield
 
 

@@ -48,13 +48,11 @@ class Network:
 @dataclass(frozen=True)
 class Torn:
     """What a power cut leaves of one committed object, where a disk lies about its writes: this share of its
-    bytes, or all of them with one bit flipped (``kept`` -1). ``runs`` are needed to mend it, and ``computed``
-    chunks are computed once more."""
+    bytes, or all of them with one bit flipped (``kept`` -1). ``computed`` chunks are computed once more."""
 
     what: Literal["segment", "receipt", "index"]
     kept: float
     computed: int
-    runs: int = 1
 
     def __str__(self) -> str:
         return f"{self.what} {self.kept:g}"
@@ -132,9 +130,8 @@ TORN = (
     Torn("segment", kept=0.5, computed=1),
     Torn("receipt", kept=0.5, computed=1),
     Torn("index", kept=0.0, computed=0),
-    # Bytes that have the right length are looked at when they are used, and the run stops there.
-    Torn("segment", kept=-1, computed=1, runs=2),
-    Torn("index", kept=-1, computed=0, runs=2),
+    Torn("segment", kept=-1, computed=1),
+    Torn("index", kept=-1, computed=0),
 )
 RIVALS = (Rival(("chunk", "frames")), Rival(("video", "")), Rival(("chunk", "indexing")))
 CLOCKS = (Clock(86_400.0), Clock(-86_400.0))

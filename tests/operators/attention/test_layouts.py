@@ -171,7 +171,8 @@ def test_gradient_checkpointing_reads_the_same_bank_when_it_computes_again(net: 
 
 @torch.no_grad()
 @pytest.mark.parametrize("how", ["weights", "autocast"])
-def test_bfloat16_stays_near_float32_whatever_the_weights(how: str) -> None:
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_half_precision_stays_near_float32_whatever_the_weights(half: torch.dtype, how: str) -> None:
     net = layout("sd15")
     z, zero = net.latent(1, 1), log_weight(torch.zeros(1))
 
@@ -186,10 +187,10 @@ def test_bfloat16_stays_near_float32_whatever_the_weights(how: str) -> None:
 
     expected, _ = read()
     if how == "weights":
-        net.unet.to(torch.bfloat16)
+        net.unet.to(half)
         without, found = read()
     else:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", half):
             without, found = read()
     assert found.isfinite().all()
     assert (found.float() - expected).abs().max() < 0.1 * expected.abs().max()
