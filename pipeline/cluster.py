@@ -22,7 +22,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.encoder_check import is_local
-from pipeline.errors import SpecError
+from pipeline.errors import RunError, SpecError
 from pipeline.settings import ClusterSettings
 
 _PACKAGES = ("pipeline", "operators", "jobs")
@@ -112,6 +112,11 @@ def _connect(settings: ClusterSettings, staged: str) -> None:
             f"cluster.address: Ray at {settings.address} cannot be used ({error}); if that cluster asks for "
             "a token, set RAY_AUTH_MODE=token and the token it was started with; or use 'local'",
             field="cluster.address",
+        ) from error
+    except Exception as error:  # a plain one: Ray waits half a minute for its own processes
+        why = " ".join(str(error).split())
+        raise RunError(
+            f"Ray did not start ({why}); when this machine is less busy, run again to resume"
         ) from error
     _set_up_ray_data()
 
