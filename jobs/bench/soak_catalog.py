@@ -14,7 +14,7 @@ _BAD_EVERY = 6
 
 _DENOISING = {
     "restore": {
-        "degradation": {"kind": "denoising", "noise": 0.05},
+        "degradation": {"kind": "denoise", "noise": 0.05},
         "solver": {"name": "dpir", "steps": 1},
     }
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import ray
@@ -24,6 +25,8 @@ from tests.support.s3 import CREDENTIALS, s3, s3_server
 __all__ = ["s3", "s3_server"]
 
 _MEMORY = 100 << 20
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -51,7 +54,18 @@ class Site:
         return self.calm[kind]
 
     def add_node(self) -> None:
-        self.nodes.add_node(num_cpus=3, object_store_memory=_MEMORY)
+        patiently(lambda: self.nodes.add_node(num_cpus=3, object_store_memory=_MEMORY))
+
+
+def patiently(start: Callable[[], T]) -> T:
+    """Ray gives its processes half a minute to start, which a busy machine may not."""
+    for _ in range(4):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return start()
 
 
 @pytest.fixture(scope="package")
@@ -61,7 +75,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for name, value in CREDENTIALS.items():
             environment.setenv(name, value)
         head = {"num_cpus": 0, "object_store_memory": _MEMORY, "include_dashboard": False}
-        site = Site(Cluster(initialize_head=True, head_node_args=head), tmp_path_factory.mktemp("faults"))
+        nodes = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+        site = Site(nodes, tmp_path_factory.mktemp("faults"))
         site.add_node()
         ray.cloudpickle.register_pickle_by_value(sabotage)
         try:

@@ -31,7 +31,7 @@ def write_catalog(folder: Path) -> Path:
 
 def catalog_job(kind: Kind, catalog: Path, output: str, address: str) -> JobSettings:
     """Every source, re-encoded or through one step of the embedded model with anchors and knots."""
-    degradation = {"kind": "denoising", "noise": 0.05}
+    degradation = {"kind": "denoise", "noise": 0.05}
     denoising = {"restore": {"degradation": degradation, "solver": {"name": "dpir", "steps": 1}}}
     job = identity_job(str(catalog / "*"), Path())
     return replace(

@@ -149,6 +149,10 @@ def test_chunk_rows_are_appended_at_most_every_so_often(store: Store) -> None:
     journal = Journal(store, CHUNKS, "run", every=3600.0)
     journal.note(_chunk(0))
     assert store.list("manifests") == []
+    journal.append()
+    assert read_chunk_rows(store) == [_chunk(0)]
+    journal.append()
+    assert len(store.list("manifests")) == 1, "nothing new, nothing written"
     journal.close()
     assert read_chunk_rows(store) == [_chunk(0)]
 
