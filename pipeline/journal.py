@@ -9,7 +9,6 @@ and counted once, never missed.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -111,11 +110,24 @@ def read_rows(store: Store, table: Table[Row]) -> list[Row]:
     """All rows: those of the Parquet file and those appended since."""
     # Listed before the file is read: what is merged in between is read twice, not never.
     appended = store.list(table.appended)
+    merged: list[Row] = _merged_rows(store, table)
     rows: list[Row] = []
-    with contextlib.suppress(ObjectMissingError):
-        rows += read_table(store, table.path, table.row)
+    vanished = False
     for path in appended:
-        with contextlib.suppress(ObjectMissingError):
+        try:
             data = store.read(path)
-            rows += parsed(store, path, data, lambda records: [row_from(table.row, r) for r in records])
-    return list({table.identity(row): row for row in rows}.values())
+        except ObjectMissingError:
+            vanished = True
+            continue
+        rows += parsed(store, path, data, lambda records: [row_from(table.row, r) for r in records])
+    if vanished:  # merged after the file was read, which by now holds it
+        merged = _merged_rows(store, table)
+    merged += rows
+    return list({table.identity(row): row for row in merged}.values())
+
+
+def _merged_rows(store: Store, table: Table[Row]) -> list[Row]:
+    try:
+        return read_table(store, table.path, table.row)
+    except ObjectMissingError:
+        return []
