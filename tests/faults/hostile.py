@@ -81,7 +81,6 @@ SOURCES: dict[str, Hostile] = {
     "pipe.mp4": Hostile("unreadable", lambda path, clip: os.mkfifo(path)),
     "endless.mp4": Hostile("unreadable", lambda path, clip: path.symlink_to("/dev/zero")),
     "dangling.mp4": Hostile("missing", lambda path, clip: path.symlink_to("nowhere")),
-    "folder.mp4": Hostile("unreadable", lambda path, clip: path.mkdir()),
     "new\nline \\ and \x07.mp4": Hostile("", lambda path, clip: path.write_bytes(clip)),
     "l" * 251 + ".mp4": Hostile("", lambda path, clip: path.write_bytes(clip)),
 }
