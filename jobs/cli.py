@@ -22,6 +22,7 @@ from jobs import verify as verify_command
 from jobs.bench import command as bench_command
 from jobs.console import INTERRUPTED, guarded, say
 from jobs.demo import demo as demo_command
+from pipeline.errors import SpecError
 
 app = typer.Typer(
     name="reelweave",
@@ -107,7 +108,7 @@ def run(
     failures than allowed; 130: interrupted. After 1 and 130 the same command resumes.
     """
     if keep_going and max_failures is not None:
-        raise typer.BadParameter("--keep-going allows any number of failures; give one of the two")
+        raise SpecError("--keep-going allows any number of failures and --max-failures does not; give one")
     options = with_partial(overrides, allow_partial)
     return run_command.command(job, options, address, only is Only.quarantined, max_failures)
 

@@ -243,6 +243,7 @@ class LimitsSpec(Section):
     max_pixels: Annotated[int, Field(ge=1)] = Limits.max_pixels
     max_frames: Annotated[int, Field(ge=1)] = Limits.max_frames
     max_seconds: Annotated[float, Field(gt=0.0)] = Limits.max_seconds
+    max_streams: Annotated[int, Field(ge=1)] = Limits.max_streams
 
 
 class JobSpec(Section):

@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -57,12 +58,13 @@ class Attempt:
 @dataclass(frozen=True)
 class Record:
     """What is known of one step: how often it was begun since it last succeeded, ``deaths`` and ``lost``
-    attempts among them, and whether one is ``open``."""
+    attempts among them, and whether one is ``open``, begun by the call ``by``."""
 
     begun: int = 0
     deaths: int = 0
     lost: int = 0
     open: bool = False
+    by: str = ""
 
     def given_up(self, limit: int) -> bool:
         """Whether it is not to be tried again."""
@@ -77,9 +79,12 @@ class AttemptBook:
         self._limit = limit
         self._records = dict(records or {})
 
-    def begin(self, step: str, *, finishing: bool = False) -> Attempt:
-        """An attempt at ``step`` begins. ``finishing`` steps go on while a run is draining."""
+    def begin(self, step: str, *, finishing: bool = False, by: str = "") -> Attempt:
+        """An attempt at ``step`` begins. ``finishing`` steps go on while a run is draining. ``by`` names the
+        call: one that is repeated, because its answer was lost, begins nothing new."""
         record = self._records.get(step, Record())
+        if record.open and by and record.by == by:
+            return Attempt(record.begun)
         if record.open:
             record = replace(record, deaths=record.deaths + 1, open=False)
         if record.given_up(self._limit):
@@ -87,7 +92,7 @@ class AttemptBook:
             return Attempt(record.begun, "crashed")
         if self.draining and not finishing:
             return Attempt(record.begun, "draining")
-        self._records[step] = replace(record, begun=record.begun + 1, open=True)
+        self._records[step] = replace(record, begun=record.begun + 1, open=True, by=by)
         return Attempt(record.begun + 1)
 
     def end(self, step: str, *, well: bool) -> None:
@@ -112,7 +117,7 @@ def known_attempts(store: Store) -> dict[str, Record]:
         return {}
     return {
         step: replace(record, lost=record.lost + record.open, open=False)
-        for step, record in _read(store, paths[-1]).items()
+        for step, record in (_read(store, paths[-1]) or {}).items()
     }
 
 
@@ -148,7 +153,7 @@ def attempt_ledger(
 
 def begin_attempt(ledger: str, step: str, *, finishing: bool = False) -> Attempt:
     """Note that an attempt at ``step`` begins, and ask whether it may."""
-    attempt: Attempt = ray.get(ray.get_actor(ledger).begin.remote(step, finishing))
+    attempt: Attempt = ray.get(ray.get_actor(ledger).begin.remote(step, finishing, uuid.uuid4().hex))
     return attempt
 
 
@@ -168,13 +173,14 @@ class _Ledger:
 
     def __init__(self, store: Store, path: str, limit: int, records: Mapping[str, Record]) -> None:
         self._store, self._path = store, path
-        self._book = AttemptBook(limit, _read(store, path) or records)
+        own = _read(store, path)
+        self._book = AttemptBook(limit, records if own is None else own)
         self._counting, self._writing = threading.Lock(), threading.Lock()
         self._changes, self._written = 1, 0
 
-    def begin(self, step: str, finishing: bool) -> Attempt:
+    def begin(self, step: str, finishing: bool, by: str) -> Attempt:
         with self._counting:
-            attempt = self._book.begin(step, finishing=finishing)
+            attempt = self._book.begin(step, finishing=finishing, by=by)
             self._changes += 1
         if attempt.verdict != "draining":
             try:
@@ -211,8 +217,8 @@ class _Ledger:
             self._written = now
 
 
-def _read(store: Store, path: str) -> dict[str, Record]:
-    """An absent or unreadable file holds nothing: at worst a step that kills is tried a few times more."""
+def _read(store: Store, path: str) -> dict[str, Record] | None:
+    """None for an absent or unreadable file: at worst a step that kills is tried a few times more."""
     with contextlib.suppress(ObjectMissingError, ValueError, TypeError, AttributeError):
         return {step: Record(**facts) for step, facts in json.loads(store.read(path)).items()}
-    return {}
+    return None

@@ -25,8 +25,8 @@ writing it once more after an unknown outcome is harmless. No token is needed.
 A video. The caller has decoded and verified the local file and holds a fencing token (`pipeline.lease`);
 the manifest row is the commit.
 
-    1. look for the row that stands               this key's, with its output in place: done, nothing is
-                                                  written
+    1. look for the row that stands               this key's, with its output in place (`pipeline.proof`):
+                                                  done, nothing is written
     2. hash the local file, compare with what was verified
     3. look at the published file                 its version is remembered
     4. check the token                            a later run exists: stop
@@ -37,6 +37,7 @@ the manifest row is the commit.
     7. check the token                            a later run exists: stop; it will replace the file
     8. create the row <key>.<token>, exclusively  die here: the video is done
     9. refused at 8: two attempts of one run met; the published bytes decide which row stands
+   10. note the version of line 6                 die here: the next run reads the object once to prove it
 
 Rows go before the file they speak of is replaced, so no row ever describes other bytes. Between 4 and 8 a
 run may be stopped for any time and a later one take over. If that one has published by then, line 6 is
@@ -204,7 +205,7 @@ def publish_video(
             fence.check(store)  # line 7
             row_that_stands = ours if _create(store, ours) else _settle(store, ours)  # lines 8 and 9
             if replaced is not None and row_that_stands is ours:
-                note_proven(store, ours, replaced)
+                note_proven(store, ours, replaced)  # line 10
             return row_that_stands
     uri = store.uri(output_rel)
     raise StoreError(

@@ -47,14 +47,24 @@ def stops_the_run(failure: Failure) -> ReelweaveError | None:
 
 def run_error(error: BaseException) -> ReelweaveError:
     """What to tell when Ray, and not a unit of work, gives up: a typed error if that is what it wraps."""
-    cause = getattr(error, "cause", None) or error.__cause__
-    if isinstance(cause, ReelweaveError):
-        return cause
-    what = (str(cause or error).strip().splitlines() or ["no details"])[0]
+    inner: BaseException | None = error
+    while inner is not None and not _is_ours(inner):
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    if isinstance(inner, ReelweaveError):
+        return inner
+    # What a worker raised, where Ray hands it over; errors of Ray itself have no such thing.
+    raised = getattr(error, "cause", None)
+    told = raised if isinstance(raised, BaseException) else error
+    what = (str(told).strip().splitlines() or ["no details"])[0]
     return RunError(
-        f"the workers gave up ({type(cause or error).__name__}: {what}); what is committed is kept: make "
+        f"the workers gave up ({type(told).__name__}: {what}); what is committed is kept: make "
         "sure that nodes, their disks and Ray's object store have room, then run again to resume"
     )
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Ray makes classes of its own that are both a RayTaskError and what was raised."""
+    return isinstance(error, ReelweaveError) and not type(error).__module__.startswith("ray.")
 
 
 def outcome_of(failure: Failure) -> Outcome:

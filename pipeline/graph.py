@@ -42,13 +42,23 @@ from pipeline.failures import (
 )
 from pipeline.interruption import Interruption, watch_signals
 from pipeline.job_keys import JobKeys
-from pipeline.job_plan import Job, JobPlan, Rejected, VideoJob, plan_job, plan_videos, quarantined_row
+from pipeline.job_plan import (
+    PLAN_STAGE,
+    Job,
+    JobPlan,
+    Rejected,
+    VideoJob,
+    plan_job,
+    plan_videos,
+    quarantined_row,
+)
 from pipeline.keys import canonical_json, code_digest
 from pipeline.lease import Lease, hold_lease
 from pipeline.manifest import VideoRow, read_video_rows
 from pipeline.model_files import model_digest
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.preparation import Prepared, prepare_model, style_keys
+from pipeline.redact import redacted
 from pipeline.settings import JobSettings
 from pipeline.settled import settled_videos
 from pipeline.store import Store
@@ -218,6 +228,11 @@ class _Run:
         self.books.list_units(job.unlisted)
         if job_yaml is not None:
             self._write_run_files(job, job_yaml)
+        for row in job.refused:
+            if row.stage == PLAN_STAGE:
+                failure = Failure(row.code, row.error, False, row.stage, row.attempts, row.node)
+                outcome = outcome_of(failure)
+                self.books.note_failure(failure, outcome, uri=row.video_uri, key=row.video_key)
         self.books.refuse(job.refused)
         set_patience(_patience(job))
         config = pictures.enhancer_config(self.settings, self.cluster.device)
@@ -330,8 +345,11 @@ class _Run:
                 for row in data.iter_rows():
                     self.lease.check()
                     yield row
-        except ray.exceptions.RayError as error:
-            raise run_error(error) from error
+        except Exception as error:  # Ray's own, and what Ray Data wraps it in
+            told = run_error(error)
+            if told is error:
+                raise
+            raise told from error
 
     def _index_dataset(self, rows: list[Row]) -> Any:
         return _one_row_per_block(rows).map(index_source, fn_kwargs={"context": self.context}, num_cpus=1)
@@ -360,7 +378,7 @@ class _Run:
 
     def _write_run_files(self, job: Job, job_yaml: str) -> None:
         folder = f"runs/{self.run_id}"
-        self.store.put(f"{folder}/job.yaml", job_yaml.encode())
+        self.store.put(f"{folder}/job.yaml", redacted(job_yaml).encode())
         self.store.put(f"{folder}/plan.json", canonical_json({"run_id": self.run_id, **job.record()}))
 
     def _write_metrics(self, summary: RunSummary) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,12 @@ from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
 from pipeline.errors import ResultLostError, SourceError
 from pipeline.failures import LOST, failure_of
+from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
-from pipeline.manifest import ChunkRow, VideoRow, find_row, read_chunk_rows
+from pipeline.manifest import ChunkRow, VideoRow, find_row, read_chunk_rows, read_video_rows
 from pipeline.model_files import model_digest
-from pipeline.pictures import load_pictures
+from pipeline.pictures import Pictures, load_pictures
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.proof import is_published
 from pipeline.settings import JobSettings
@@ -31,12 +33,12 @@ from pipeline.units import Units, missing_references, units_of, unlisted_rows
 from pipeline.video.container import choose_container
 from pipeline.video.copy_name import COPY, copy_extension
 from pipeline.video.geometry import as_upright_size
-from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes
 from pipeline.video.types import VideoIndex
 from pipeline.work import Failure, UnitTask, VideoRef, VideoTask
 
 _READERS = 16
+PLAN_STAGE = "plan"
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class _Planner:
     store: Store
     mask_sizes: Mapping[int, tuple[int, int]]
     listed: frozenset[str] = frozenset()
+    writes: bool = True
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
         if row["status"] == "failed":
@@ -147,13 +150,13 @@ class _Planner:
         video = VideoRef(entry.uri, row["source_digest"], row["index_key"], row["source_version"])
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
-            return quarantined_row(self.keys, video, Failure(LOST, "its index vanished", False, "plan"))
+            return quarantined_row(self.keys, video, _refusal(LOST, "its index vanished"))
         try:
             return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
         except SourceError as error:
-            return quarantined_row(self.keys, video, Failure(error.code, str(error), False, "plan"))
+            return quarantined_row(self.keys, video, _refusal(error.code, str(error)))
         except ResultLostError as error:
-            return quarantined_row(self.keys, video, Failure(LOST, str(error), False, "plan"))
+            return quarantined_row(self.keys, video, _refusal(LOST, str(error)))
 
     def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
         """Raises SourceError when the frames do not fit the ``enhance`` list."""
@@ -178,7 +181,7 @@ class _Planner:
         chunk_keys = tuple(unit.key for unit in units.chunks)
         task = VideoTask(video, row.video_key, container, output_relative(entry, container), chunk_keys)
         done = find_row(self.store, entry.uri, row.video_key)
-        if done is not None and not is_published(self.store, done):
+        if done is not None and not is_published(self.store, done, note=self.writes):
             done = None
         receipt_of = functools.cache(self.chunks.lookup)
         left = [unit for unit in units.chunks if done is None and receipt_of(unit.key) is None]
@@ -198,6 +201,10 @@ class _Planner:
             "scene_list": [scene.record() for scene in plan.scenes],
         }
         return _Planned(job, done, tuple(unlisted), chunks_done, record)
+
+
+def _refusal(code: str, message: str) -> Failure:
+    return Failure(code, message, False, PLAN_STAGE, 1, platform.node())
 
 
 def growth(settings: JobSettings) -> int:
@@ -264,7 +271,8 @@ class JobPlan:
 def plan_job(settings: JobSettings) -> JobPlan:
     """Plan on this machine without Ray and without writing anything to the output.
 
-    ``chunks_done`` is what the chunk store of the output already holds for a CPU run. Raises SpecError.
+    ``chunks_done`` is what the chunk store of the output already holds; where nothing tells of the device
+    class of earlier runs, for a CPU run. Raises SpecError.
     """
     check_encode(settings)
     store = Store(settings.output, settings.storage)
@@ -274,11 +282,9 @@ def plan_job(settings: JobSettings) -> JobPlan:
     )
     pictures = load_pictures(settings)
     digest_of_model = model_digest(settings.model) if settings.enhance else ""
-    keys = JobKeys(settings, digest_of_model, "cpu", mask_digests=pictures.mask_digests)
-    styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
-    keys = JobKeys(settings, digest_of_model, "cpu", styles, pictures.mask_digests)
+    keys = _keys_of_earlier_runs(settings, digest_of_model, pictures, store)
     chunks = ChunkStore(store)
-    planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes)
+    planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes, writes=False)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         found = list(pool.map(lambda entry: _index_here(entry, settings, chunks), catalog))
     planned: list[_Planned] = []
@@ -303,6 +309,23 @@ def plan_job(settings: JobSettings) -> JobPlan:
     )
 
 
+def _keys_of_earlier_runs(
+    settings: JobSettings, digest_of_model: str, pictures: Pictures, store: Store
+) -> JobKeys:
+    """The job's keys on the device class that earlier runs had, as far as their rows tell."""
+    found = {}
+    for device in ("cpu", "cuda"):
+        keys = JobKeys(settings, digest_of_model, device, mask_digests=pictures.mask_digests)
+        styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
+        found[device] = replace(keys, style_keys=styles)
+    for row in read_video_rows(store):
+        container = row.output_rel.rpartition(".")[2]
+        if row.status == "done" and row.video_key == found["cuda"].video(row.source_digest, container):
+            return found["cuda"]
+    made = ChunkStore(store).lookup(found["cuda"].model()) if settings.enhance else None
+    return found["cpu" if made is None else "cuda"]
+
+
 def _index_here(
     entry: CatalogEntry, settings: JobSettings, chunks: ChunkStore
 ) -> tuple[VideoRef, VideoIndex] | SourceError:
@@ -313,7 +336,7 @@ def _index_here(
         receipt = chunks.lookup(video.index_key)
         if receipt is not None:
             return video, index_from_bytes(chunks.read(receipt))
-        return video, build_index(path, entry.uri, settings.limits, source_digest, settings.video)
+        return video, index_in_process(path, entry.uri, settings.limits, source_digest, settings.video)
     except SourceError as error:
         return error
 

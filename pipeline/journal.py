@@ -50,7 +50,7 @@ CHUNKS = Table(
 FAILURES = Table(
     "failures",
     FailureRow,
-    identity=lambda row: (row.run_id, row.key, row.video_uri, row.stage, row.attempts, row.code),
+    identity=lambda row: (row.run_id, row.key, row.video_uri, row.stage, row.attempts, row.code, row.outcome),
     order=lambda row: (row.run_id, row.video_uri, row.scene, row.chunk, row.stage, row.attempts, row.key),
 )
 

@@ -4,8 +4,8 @@ All frames of a chunk advance through the network together, because they share t
 references. Which frames those are does not show in the result: a chunk of M knot intervals gives what M
 chunks of one interval give (design, non-negotiable 1). So the slice that is halved is a number of whole
 intervals, never the shape of a batch, which would change bits. Knots are independent of each other, one by
-one. What cannot be cut that way is not: the anchors of a scene, which are denoised jointly, and chunks under a
-sharing policy whose result depends on the chunk.
+one. What cannot be cut that way is not: the anchors of a scene, which are denoised jointly, and chunks under
+a sharing policy whose result depends on the chunk.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class MemoryFit:
 
 class ThriftyEnhancer:
     """An Enhancer that computes fewer frames at a time when memory is full. ``within_memory`` makes full
-    memory a MemoryFullError (`pipeline.enhancer.within_memory`). Knots and chunks come with `Sliced.facts`."""
+    memory a MemoryFullError (`pipeline.enhancer.within_memory`). Knots and chunks come with their
+    `Sliced.facts`."""
 
     def __init__(self, enhancer: Enhancer, within_memory: Callable[[Callable[[], Any]], Any]) -> None:
         self._enhancer = enhancer

@@ -54,8 +54,11 @@ class SourceCache:
 
     def version(self, uri: str) -> str:
         """What storage says of ``uri`` without reading it, as a digest: another one after any change. On the
-        local disk also on another machine."""
-        return digest(self._local_version(uri) if is_local(uri) else self._remote_version(uri)[0])
+        local disk also on another machine; "" where storage tells neither time nor ETag."""
+        if is_local(uri):
+            return digest(self._local_version(uri))
+        version, _ = self._remote_version(uri)
+        return digest(version) if any(version[1:]) else ""
 
     def open_verified(self, uri: str, digest: str) -> str:
         """A local file with the content of ``uri`` whose SHA-256 is ``digest``.

@@ -80,6 +80,14 @@ def test_a_run_that_ends_in_order_leaves_nothing_against_what_was_in_flight(tmp_
     assert again.kept()["died once"].lost == 0
 
 
+def test_a_call_that_is_repeated_because_its_answer_was_lost_begins_nothing_new() -> None:
+    book = AttemptBook(2)
+    for _ in range(3):
+        assert book.begin("step", by="one call").number == 1
+    assert book.begin("step", by="another").number == 2
+    assert book.begin("step", by="a third").verdict == "crashed"
+
+
 def test_a_draining_run_begins_nothing_new_and_finishes_what_was_begun() -> None:
     book = AttemptBook(3)
     book.draining = True
