@@ -90,7 +90,7 @@ def _benchmark(
             )
         drawing = {"figures": out} if name in DRAWING else {}
         return partial(OF_PICTURES[name], pictures=pictures, **drawing)
-    if name not in NAMES:
+    if name not in BENCHMARKS and name not in OF_CYCLES:
         raise SpecError(f"NAME: {name!r} is no benchmark; use one of {listed(NAMES)}", field="NAME")
     if pictures is not None:
         raise SpecError(
