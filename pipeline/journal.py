@@ -3,7 +3,8 @@
     manifests/<table>/<run>-<number>.json      rows, appended every few seconds
     manifests/<table>.parquet                  all rows, written whole
 
-A kill costs the rows of the last few seconds. Readers take both: a row that is being merged is seen twice
+A kill costs the rows of the last few seconds; finished units get theirs from the next run
+(`pipeline.units.unlisted_rows`), and are kept before their video is published. Readers take both: a row that is being merged is seen twice
 and counted once, never missed.
 """
 

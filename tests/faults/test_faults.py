@@ -59,7 +59,12 @@ def ends_as_undisturbed(site: Site, job: JobSettings, log: WorkLog, kind: Kind, 
         assert work["chunks"] == CHUNKS
 
 
-@pytest.mark.parametrize("kill", KILLS, ids=str)
+def slow_if_enhanced(kill: Kill) -> object:
+    """Each phase of an enhancement starts an actor."""
+    return pytest.param(kill, marks=pytest.mark.slow) if kill.kind == "enhanced" else kill
+
+
+@pytest.mark.parametrize("kill", map(slow_if_enhanced, KILLS), ids=str)
 def test_a_kill_costs_what_was_in_flight_and_no_frame(
     site: Site, kill: Kill, tmp_path: Path, log: WorkLog
 ) -> None:
