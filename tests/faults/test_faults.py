@@ -64,7 +64,7 @@ def slow_if_enhanced(kill: Kill) -> object:
     return pytest.param(kill, marks=pytest.mark.slow) if kill.kind == "enhanced" else kill
 
 
-@pytest.mark.parametrize("kill", map(slow_if_enhanced, KILLS), ids=str)
+@pytest.mark.parametrize("kill", [slow_if_enhanced(kill) for kill in KILLS], ids=str)
 def test_a_kill_costs_what_was_in_flight_and_no_frame(
     site: Site, kill: Kill, tmp_path: Path, log: WorkLog
 ) -> None:
