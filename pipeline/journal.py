@@ -4,8 +4,8 @@
     manifests/<table>.parquet                  all rows, written whole
 
 A kill costs the rows of the last few seconds; finished units get theirs from the next run
-(`pipeline.units.unlisted_rows`), and those of a video are kept before it is published. Readers take both: a row
-that is being merged is seen twice and counted once, never missed.
+(`pipeline.units.unlisted_rows`), and those of a video are kept before it is published. Readers take both:
+a row that is being merged is seen twice and counted once, never missed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.runs import FRAMES, segments, start, wait_for_segments, write_job
+from jobs.bench.processes import segments, start_run, wait_until
+from tests.faults.jobs import FRAMES, write_job
 
 
 @pytest.mark.slow
@@ -20,9 +21,9 @@ def test_a_run_that_is_terminated_finishes_what_it_has_begun_exits_with_130_and_
     job, output = write_job(tmp_path, "out", steps=8), tmp_path / "out"
     # Long enough for the unit in flight, however slow this machine is.
     job.write_text(job.read_text().replace("cluster:\n", "cluster:\n  drain_seconds: 200.0\n"))
-    running = start(job)
-    for _ in range(3):  # a busy machine takes minutes to start Ray and a model
-        wait_for_segments(running, output, 1)
+    running = start_run(job)
+    # A busy machine takes minutes to start Ray and a model.
+    assert wait_until(lambda: segments(output) > 0, running, 720.0)
     os.kill(running.pid, signal.SIGTERM)
     _, log = running.communicate(timeout=600)
     assert running.returncode == 130, log
@@ -35,7 +36,7 @@ def test_a_run_that_is_terminated_finishes_what_it_has_begun_exits_with_130_and_
     (book,) = (output / ".work" / "attempts").iterdir()
     assert json.loads(book.read_text()) == {}, "nothing is held against what was in flight"
 
-    resumed = start(job)
+    resumed = start_run(job)
     _, log = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, log
     (metrics,) = [json.loads(path.read_text()) for path in (output / "runs").glob("*/metrics.json")]
