@@ -60,8 +60,9 @@ def ends_as_undisturbed(site: Site, job: JobSettings, log: WorkLog, kind: Kind, 
 
 
 def slow_if_enhanced(kill: Kill) -> object:
-    """Each phase of an enhancement starts an actor."""
-    return pytest.param(kill, marks=pytest.mark.slow) if kill.kind == "enhanced" else kill
+    """Each phase of an enhancement starts an actor, which takes a busy machine minutes."""
+    marks = (pytest.mark.slow, pytest.mark.timeout(1800))
+    return pytest.param(kill, marks=marks) if kill.kind == "enhanced" else kill
 
 
 @pytest.mark.parametrize("kill", [slow_if_enhanced(kill) for kill in KILLS], ids=str)
