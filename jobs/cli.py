@@ -148,7 +148,7 @@ def bench(
         str,
         typer.Argument(
             metavar="NAME",
-            help=f"One of {bench_command.listed(bench_command.NAMES)}.",
+            help=f"One of {bench_command.listed(bench_command.BENCHMARKS)}.",
             show_default=False,
         ),
     ],
@@ -158,24 +158,24 @@ def bench(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help=f"Pictures and clips to measure on; for {bench_command.listed(bench_command.OF_PICTURES)}.",
+            help="Pictures and clips to measure on; for "
+            + bench_command.takers(lambda one: one.pictures != "none")
+            + ".",
         ),
     ] = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the JSON and figures go.")
     ] = bench_command.KEPT,
     section: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Run this part alone; may be repeated. "
-            + "; ".join(f"{name}: {', '.join(parts)}" for name, parts in bench_command.SECTIONED.items())
-            + ".",
-        ),
+        list[str] | None, typer.Option(metavar="NAME", help=bench_command.sections_help())
     ] = None,
+    cycles: Annotated[int | None, typer.Option(help="For soak: kills.", min=1)] = None,
+    videos: Annotated[int | None, typer.Option(help="For soak: videos of the catalog.", min=3)] = None,
+    seed: Annotated[int | None, typer.Option(help="For soak: seed of clips, times and kills.", min=0)] = None,
 ) -> int:
     """Measure ratios against stated bounds in one run; keeps NAME.json below --out."""
-    return bench_command.command(name, as_json, quick, pictures, out, section or ())
+    sizes = {"cycles": cycles, "videos": videos, "seed": seed}
+    return bench_command.command(name, as_json, quick, pictures, out, section or (), sizes)
 
 
 class Part(StrEnum):

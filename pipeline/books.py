@@ -12,7 +12,7 @@ from pipeline.job_keys import JobKeys
 from pipeline.job_plan import quarantined_row
 from pipeline.journal import CHUNKS, FAILURES, Journal
 from pipeline.lease import Fence
-from pipeline.manifest import VideoRow, VideosTable, compact, write_quarantined
+from pipeline.manifest import ChunkRow, VideoRow, VideosTable, compact, write_quarantined
 from pipeline.store import Store
 from pipeline.units import manifest_rows
 from pipeline.work import Failure, UnitTask
@@ -52,6 +52,14 @@ class Books:
                 self._on_event(Event("log", message, 0, 0))
         elif task.video.uri not in self.finished:
             self.refuse([quarantined_row(keys, task.video, failure_of(row))])
+
+    def list_units(self, rows: Iterable[ChunkRow]) -> None:
+        """Book units that an earlier run committed and did not live to list."""
+        self._units.note(*rows)
+
+    def keep_units(self) -> None:
+        """Make sure that the units booked so far outlive this run."""
+        self._units.append()
 
     def note_failure(
         self, failure: Failure, outcome: Outcome, *, uri: str, key: str, task: UnitTask | None = None

@@ -22,7 +22,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.encoder_check import is_local
-from pipeline.errors import SpecError
+from pipeline.errors import RunError, SpecError
 from pipeline.settings import ClusterSettings
 
 _PACKAGES = ("pipeline", "operators", "jobs")
@@ -113,6 +113,11 @@ def _connect(settings: ClusterSettings, staged: str) -> None:
             "a token, set RAY_AUTH_MODE=token and the token it was started with; or use 'local'",
             field="cluster.address",
         ) from error
+    except Exception as error:  # a plain one: Ray waits half a minute for its own processes
+        why = " ".join(str(error).split())
+        raise RunError(
+            f"Ray did not start ({why}); when this machine is less busy, run again to resume"
+        ) from error
     _set_up_ray_data()
 
 
@@ -137,6 +142,9 @@ def _set_up_ray_data() -> None:
     context.print_on_execution_start = False
     # An actor that is killed while it loads the model is replaced; the default gives the run up.
     context.max_consecutive_actor_init_deaths = _INIT_DEATHS
+    # A thread of Ray Data's asks for a Prometheus every ten seconds and logs each failure, after the end of
+    # the session into a closed file, which logging then reports on the terminal.
+    logging.getLogger("ray.data._internal.usage").setLevel(logging.WARNING)
     if not os.environ.get("REELWEAVE_DEBUG"):
         # What it logs goes to its session's file; errors reach the user through us, once and in a sentence.
         for handler in logging.getLogger("ray.data").handlers:

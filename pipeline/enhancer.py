@@ -299,6 +299,8 @@ class Enhancer:
         stage = self._stage(number, padded[0].y.shape[2:], content)
         with torch.no_grad():
             finished = run_stage(stage, padded, policy, trajectories, fusion=fusion, trace=trace)
+        for unit, done in zip(units, finished, strict=True):
+            _require_finite(unit.ordinals, done.pictures)
         return [
             Finished(done.pictures[:, :, : height * scale, : width * scale], done.trajectory)
             for done in finished
@@ -443,6 +445,18 @@ class Enhancer:
 
     def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.config.device)
+
+
+def _require_finite(ordinals: Sequence[int], pictures: torch.Tensor) -> None:
+    """Cast to integers, pictures [B, 3, h, w] that are not numbers would be published as black ones."""
+    for ordinal, picture in zip(ordinals, pictures, strict=True):
+        if not torch.isfinite(picture).all():
+            raise SourceError(
+                f"frame {ordinal}: the model gave values that are no finite numbers; with half precision try "
+                "precision: bf16 or fp32, else check the model's weights",
+                code="not_finite",
+                frame=ordinal,
+            )
 
 
 def _timesteps(item: Mapping[str, Any]) -> tuple[int, ...]:

@@ -227,6 +227,7 @@ class _Run:
         job = plan_videos(
             self.settings, keys, indexed, ChunkStore(self.store), self.store, pictures.mask_sizes
         ).with_settled(settled)
+        self.books.list_units(job.unlisted)
         if job_yaml is not None:
             self._write_run_files(job, job_yaml)
         for row in job.refused:
@@ -273,9 +274,14 @@ class _Run:
         assembly = Assembly(self.context, self._publish)
         waiting = {video.task.video.uri: len(video.chunks) for video in self._open(job)}
         by_uri = {video.task.video.uri: video for video in self._open(job)}
+
+        def assemble(uri: str) -> None:
+            self.books.keep_units()  # a published video is not looked at again, so its units are listed first
+            assembly.start(by_uri[uri])
+
         for uri, left in waiting.items():
             if left == 0:
-                assembly.start(by_uri[uri])
+                assemble(uri)
         owners = _by_key(unit for uri in waiting for unit in by_uri[uri].chunks)
         rows = [_unit_row(same[0]) for same in owners.values()]
 
@@ -296,7 +302,7 @@ class _Run:
                 uri = unit.video.uri
                 waiting[uri] -= 1
                 if waiting[uri] == 0 and self.books.is_open(uri):
-                    assembly.start(by_uri[uri])
+                    assemble(uri)
             assembly.collect(wait=False)
         with self.interruption.units_at_work():
             assembly.collect(wait=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import tempfile
@@ -19,7 +20,7 @@ from pipeline.failures import LOST, failure_of
 from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
-from pipeline.manifest import VideoRow, find_row, read_video_rows
+from pipeline.manifest import ChunkRow, VideoRow, find_row, read_chunk_rows, read_video_rows
 from pipeline.model_files import weights_digest
 from pipeline.model_fit import require_model_fit
 from pipeline.pictures import Pictures, load_pictures
@@ -29,7 +30,7 @@ from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
-from pipeline.units import Units, missing_references, units_of
+from pipeline.units import Units, missing_references, units_of, unlisted_rows
 from pipeline.video.container import choose_container
 from pipeline.video.copy_name import COPY, copy_extension
 from pipeline.video.geometry import as_upright_size
@@ -55,12 +56,14 @@ class VideoJob:
 
 @dataclass(frozen=True)
 class Job:
-    """All videos of a job: ``videos`` are open, ``done_before`` published by an earlier run."""
+    """All videos of a job: ``videos`` are open, ``done_before`` published by an earlier run. ``unlisted`` are
+    the manifest rows that an earlier run owes."""
 
     keys: JobKeys
     videos: tuple[VideoJob, ...]
     done_before: tuple[VideoRow, ...]
     refused: tuple[VideoRow, ...]
+    unlisted: tuple[ChunkRow, ...]
     chunks: int
     chunks_done: int
     records: tuple[dict[str, Any], ...]
@@ -106,7 +109,8 @@ def plan_videos(
     ``indexed`` pairs catalog entries with rows of `pipeline.tasks.index_source`. A video whose frames the
     ``enhance`` list does not fit is refused; ``mask_sizes`` as in `pipeline.pictures.Pictures`.
     """
-    planner = _Planner(settings, keys, chunks, store, mask_sizes)
+    listed = frozenset(row.key for row in read_chunk_rows(store))
+    planner = _Planner(settings, keys, chunks, store, mask_sizes, listed)
     with ThreadPoolExecutor(_READERS) as pool:
         planned = list(pool.map(lambda pair: planner.plan(*pair), indexed))
     jobs = [item for item in planned if isinstance(item, _Planned)]
@@ -115,6 +119,7 @@ def plan_videos(
         videos=tuple(item.job for item in jobs if item.done is None),
         done_before=tuple(item.done for item in jobs if item.done is not None),
         refused=tuple(item for item in planned if isinstance(item, VideoRow)),
+        unlisted=tuple(row for item in jobs for row in item.unlisted),
         chunks=sum(len(item.job.task.chunk_keys) for item in jobs),
         chunks_done=sum(item.chunks_done for item in jobs),
         records=tuple(item.record for item in jobs),
@@ -125,6 +130,7 @@ def plan_videos(
 class _Planned:
     job: VideoJob
     done: VideoRow | None
+    unlisted: tuple[ChunkRow, ...]
     chunks_done: int
     record: dict[str, Any]
 
@@ -136,6 +142,7 @@ class _Planner:
     chunks: ChunkStore
     store: Store
     mask_sizes: Mapping[int, tuple[int, int]]
+    listed: frozenset[str] = frozenset()
     writes: bool = True
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
@@ -177,8 +184,10 @@ class _Planner:
         done = find_row(self.store, entry.uri, row.video_key)
         if done is not None and not is_published(self.store, done, note=self.writes):
             done = None
-        left = [unit for unit in units.chunks if done is None and not self._is_done(unit.key)]
-        missing = missing_references(units, left, self._is_done)
+        receipt_of = functools.cache(self.chunks.lookup)
+        left = [unit for unit in units.chunks if done is None and receipt_of(unit.key) is None]
+        missing = missing_references(units, left, lambda key: receipt_of(key) is not None)
+        unlisted = unlisted_rows(units, self.listed, receipt_of)
         job = VideoJob(task, row, self.keys, plan, missing, tuple(left))
         chunks_done = len(units.chunks) - len(left)
         record = {
@@ -192,10 +201,7 @@ class _Planner:
             "knots_placed": self.settings.consistency.knots,
             "scene_list": [scene.record() for scene in plan.scenes],
         }
-        return _Planned(job, done, chunks_done, record)
-
-    def _is_done(self, key: str) -> bool:
-        return self.chunks.lookup(key) is not None
+        return _Planned(job, done, tuple(unlisted), chunks_done, record)
 
 
 def _refusal(code: str, message: str) -> Failure:

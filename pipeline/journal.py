@@ -3,13 +3,13 @@
     manifests/<table>/<run>-<number>.json      rows, appended every few seconds
     manifests/<table>.parquet                  all rows, written whole
 
-A kill costs the rows of the last few seconds. Readers take both: a row that is being merged is seen twice
-and counted once, never missed.
+A kill costs the rows of the last few seconds; finished units get theirs from the next run
+(`pipeline.units.unlisted_rows`), and those of a video are kept before it is published. Readers take both:
+a row that is being merged is seen twice and counted once, never missed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -71,18 +71,20 @@ class Journal(Generic[Row]):
     def note(self, *rows: Row) -> None:
         """Rows to keep; they are appended if the last time was ``every`` seconds ago."""
         self._rows += rows
-        if self._rows and time.monotonic() - self._written >= self._every:
-            self._append()
+        if time.monotonic() - self._written >= self._every:
+            self.append()
 
     def close(self, *, merge: bool = True) -> None:
         """Appends the last rows and merges all into the Parquet file; a run that was overtaken leaves
         merging to the later one."""
-        if self._rows:
-            self._append()
+        self.append()
         if merge:
             merge_rows(self._store, self._table)
 
-    def _append(self) -> None:
+    def append(self) -> None:
+        """Appends what was noted since the last time, at once."""
+        if not self._rows:
+            return
         path = f"{self._table.appended}/{self._run_id}-{self._number:06d}.json"
         self._store.put(path, canonical_json(self._rows))
         self._rows = []
@@ -109,11 +111,24 @@ def read_rows(store: Store, table: Table[Row]) -> list[Row]:
     """All rows: those of the Parquet file and those appended since."""
     # Listed before the file is read: what is merged in between is read twice, not never.
     appended = store.list(table.appended)
+    merged: list[Row] = _merged_rows(store, table)
     rows: list[Row] = []
-    with contextlib.suppress(ObjectMissingError):
-        rows += read_table(store, table.path, table.row)
+    vanished = False
     for path in appended:
-        with contextlib.suppress(ObjectMissingError):
+        try:
             data = store.read(path)
-            rows += parsed(store, path, data, lambda records: [row_from(table.row, r) for r in records])
-    return list({table.identity(row): row for row in rows}.values())
+        except ObjectMissingError:
+            vanished = True
+            continue
+        rows += parsed(store, path, data, lambda records: [row_from(table.row, r) for r in records])
+    if vanished:  # merged after the file was read, which by now holds it
+        merged = _merged_rows(store, table)
+    merged += rows
+    return list({table.identity(row): row for row in merged}.values())
+
+
+def _merged_rows(store: Store, table: Table[Row]) -> list[Row]:
+    try:
+        return read_table(store, table.path, table.row)
+    except ObjectMissingError:
+        return []

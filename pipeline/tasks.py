@@ -37,6 +37,7 @@ from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPoli
 from pipeline.slices import ThriftyEnhancer
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
+from pipeline.units import sliced_facts
 from pipeline.video.assemble import assemble
 from pipeline.video.copy_name import COPY
 from pipeline.video.encode import encode_rgb_segment, encode_source_segment
@@ -173,6 +174,8 @@ def decode_unit(row: Row, context: TaskContext) -> Row:
     task = UnitTask.from_json(row["task"])
 
     def work() -> Row:
+        if _made_before(context, task):
+            return {}
         index = _index(context, task.video.index_key)
         path = context.sources.open_verified(task.video.uri, task.video.source_digest)
         return {
@@ -196,9 +199,16 @@ class EnhanceUnits:
 
     def __call__(self, row: Row) -> Row:
         """Enhance one decoded unit."""
-        return guarded(row, self._context, "enhance", lambda: self._enhance(row))
+
+        def work() -> Row:
+            if _made_before(self._context, UnitTask.from_json(row["task"])):
+                return {"frames": _NO_FRAMES, "references": b""}
+            return self._enhance(row)
+
+        return guarded(row, self._context, "enhance", work)
 
     def _enhance(self, row: Row) -> Row:
+        begun = time.monotonic()
         task = UnitTask.from_json(row["task"])
         frames = FrameTask(task.video.source_digest, task.scene, task.ordinals)
         references = {name: blob.tobytes() for name, blob in load(row["references"]).items()}
@@ -209,15 +219,14 @@ class EnhanceUnits:
             pictures, slices = self._enhancer.chunk(frames, row["frames"], task.grid, anchors, knots)
             return {"frames": pictures, "references": b"", **slices}
         if task.level == "anchors":
-            self._commit(task.key, self._enhancer.anchors(frames, row["frames"]), "anchors")
-            return {**small, "frames": _NO_FRAMES, "references": b""}
-        made, slices = self._enhancer.knots(frames, row["frames"], anchors)
-        for knot, key in task.makes:
-            self._commit(key, made[knot], "knot")
+            blobs, slices = {task.key: self._enhancer.anchors(frames, row["frames"])}, {}
+        else:
+            made, slices = self._enhancer.knots(frames, row["frames"], anchors)
+            blobs = {key: made[knot] for knot, key in task.makes}
+        for key, blob in blobs.items():
+            facts = {"made": {**_making(row, begun, len(blobs)), **slices}}
+            self._context.chunks.commit_bytes(key, ".safetensors", blob, facts)
         return {**small, "frames": _NO_FRAMES, "references": b"", **slices}
-
-    def _commit(self, key: str, blob: bytes, level: str) -> None:
-        self._context.chunks.commit_bytes(key, ".safetensors", blob, {"level": level})
 
 
 def encode_unit(row: Row, context: TaskContext) -> Row:
@@ -225,6 +234,9 @@ def encode_unit(row: Row, context: TaskContext) -> Row:
     task = UnitTask.from_json(row["task"])
 
     def work() -> Row:
+        if _made_before(context, task):
+            return {}
+        begun = time.monotonic()
         check_encoder(context.encode.codec)
         index = _index(context, task.video.index_key)
         source = context.sources.open_verified(task.video.uri, task.video.source_digest)
@@ -233,7 +245,7 @@ def encode_unit(row: Row, context: TaskContext) -> Row:
         with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
             path = os.path.join(folder, "segment.mkv")
             segment = encode_rgb_segment(path, row["frames"], task.gops, index, context.encode, before)
-            context.chunks.commit(task.key, ".mkv", path, {"segment": _segment_facts(segment)})
+            context.chunks.commit(task.key, ".mkv", path, _facts(row, begun, segment))
         return {}
 
     return _small(guarded(row, context, "encode", work, finishing=True))
@@ -244,6 +256,9 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
     task = UnitTask.from_json(row["task"])
 
     def work() -> Row:
+        if _made_before(context, task):
+            return {}
+        begun = time.monotonic()
         check_encoder(context.encode.codec)
         index = _index(context, task.video.index_key)
         source = context.sources.open_verified(task.video.uri, task.video.source_digest)
@@ -252,7 +267,7 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
             path = os.path.join(folder, "segment.mkv")
             frames = treated_frames(source, index, first, last)
             segment = encode_source_segment(path, frames, task.gops, index, context.encode)
-            context.chunks.commit(task.key, ".mkv", path, {"segment": _segment_facts(segment)})
+            context.chunks.commit(task.key, ".mkv", path, _facts(row, begun, segment))
         return {}
 
     return _small(guarded(row, context, "encode", work))
@@ -357,6 +372,28 @@ def _index(context: TaskContext, key: str) -> VideoIndex:
         while len(_INDEXES) > _CACHED_INDEXES:
             _INDEXES.popitem(last=False)
     return _INDEXES[place]
+
+
+def _made_before(context: TaskContext, task: UnitTask) -> bool:
+    """Whether all that a unit makes is committed: by an attempt whose end nobody heard of (its node was lost
+    with its row), or by a run that was given up for dead."""
+    keys = [key for _, key in task.makes] or [task.key]
+    return all(context.chunks.lookup(key) is not None for key in keys)
+
+
+def _making(row: Row, begun: float, results: int = 1) -> Row:
+    """How a result was made, for its receipt: a driver that dies before it lists the result takes the row
+    with it. Seconds are one result's share."""
+    seconds = float(row["seconds"]) + time.monotonic() - begun
+    return {
+        "seconds": round(seconds / results, 3),
+        "attempts": max(1, int(row["attempts"])),
+        "node": platform.node(),
+    }
+
+
+def _facts(row: Row, begun: float, segment: Segment) -> dict[str, Any]:
+    return {"segment": _segment_facts(segment), "made": {**_making(row, begun), **sliced_facts(row)}}
 
 
 def _segment_facts(segment: Segment) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
+from pipeline.commit import Receipt
 from pipeline.job_keys import JobKeys
 from pipeline.keys import digest
 from pipeline.manifest import ChunkRow
@@ -73,7 +74,7 @@ def manifest_rows(task: UnitTask, row: Mapping[str, Any]) -> list[ChunkRow]:
         "node": str(row["node"]),
     }
     seconds = round(float(row["seconds"]), 3)
-    sliced = {name: int(row[name]) for name in ("slices", "memory_full") if name in row}
+    sliced = sliced_facts(row)
     if task.level == "knots":
         share = round(seconds / len(task.makes), 3)
         return [
@@ -105,6 +106,26 @@ def manifest_rows(task: UnitTask, row: Mapping[str, Any]) -> list[ChunkRow]:
             **common,
         )
     ]
+
+
+def sliced_facts(row: Mapping[str, Any]) -> dict[str, int]:
+    """What a unit's row says of memory that was full; nothing if all fitted at once."""
+    return {name: int(row[name]) for name in ("slices", "memory_full") if name in row}
+
+
+def unlisted_rows(
+    units: Units, listed: Container[str], receipt_of: Callable[[str], Receipt | None]
+) -> list[ChunkRow]:
+    """Manifest rows of what is committed and not ``listed``: a run was killed before it wrote them."""
+    knots = [knot_group(unit, (make,)) for unit in units.knots for make in unit.makes]
+    rows = []
+    for unit in (*units.anchors, *knots, *units.chunks):
+        key = unit.makes[0][1] if unit.makes else unit.key
+        receipt = None if key in listed else receipt_of(key)
+        if receipt is not None:
+            unknown = {"seconds": 0.0, "attempts": 1, "node": ""}
+            rows += manifest_rows(unit, unknown | receipt.facts.get("made", {}))
+    return rows
 
 
 def _anchor_units(keys: JobKeys, video: VideoRef, scenes: Sequence[ScenePlan]) -> list[UnitTask]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from jobs.bench import (
     consistency,
@@ -18,34 +21,43 @@ from jobs.bench import (
     restore,
     sharing,
     sheets,
+    soak,
     video,
 )
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
 from pipeline.errors import SpecError
 
-BENCHMARKS: dict[str, Callable[..., BenchResult]] = {
-    "cost": cost.run,
-    "gops": gops.run,
-    "identity": identity.run,
-    "inversion": inversion.run,
-    "restoration": restoration.run,
-    "sheets": sheets.run,
-}
-#: Benchmarks of a folder, given by --pictures; those of OWN_PICTURES need none.
-OF_PICTURES: dict[str, Callable[..., BenchResult]] = {
-    "consistency": consistency.run,
-    "prior": prior.run,
-    "restore": restore.run,
-    "sharing": sharing.run,
-    "video": video.run,
-}
-OWN_PICTURES = {"consistency", "restore", "sharing", "video"}
-#: Benchmarks that also draw; their figures lie beside the JSON.
-DRAWING = {"consistency", "sheets"}
-#: Benchmarks whose sections can be run alone; each choice of them has a file of its own.
-SECTIONED = {restore.NAME: tuple(restore.SECTIONS)}
-NAMES = (*BENCHMARKS, *OF_PICTURES)
+
+@dataclass(frozen=True)
+class Benchmark:
+    """``run`` takes whether to be quick, and by keyword: the folder ``pictures`` where one may or must be
+    given, the folder ``figures`` if it ``draws``, ``sections`` if it has any that can be run alone, and the
+    whole numbers that ``sizes`` names."""
+
+    run: Callable[..., BenchResult]
+    pictures: Literal["none", "optional", "required"] = "none"
+    draws: bool = False
+    sections: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
+
+
+BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
+    {
+        "consistency": Benchmark(consistency.run, pictures="optional", draws=True),
+        "cost": Benchmark(cost.run),
+        "gops": Benchmark(gops.run),
+        "identity": Benchmark(identity.run),
+        "inversion": Benchmark(inversion.run),
+        "prior": Benchmark(prior.run, pictures="required"),
+        "restoration": Benchmark(restoration.run),
+        "restore": Benchmark(restore.run, pictures="optional", sections=tuple(restore.SECTIONS)),
+        "sharing": Benchmark(sharing.run, pictures="optional"),
+        "sheets": Benchmark(sheets.run, draws=True),
+        "soak": Benchmark(soak.run, sizes=("cycles", "videos", "seed")),
+        "video": Benchmark(video.run, pictures="optional"),
+    }
+)
 KEPT = Path("bench-out")
 #: Characters in a line of a file; a terminal has its own width.
 _WIDE = 240
@@ -58,16 +70,19 @@ def command(
     pictures: Path | None = None,
     out: Path = KEPT,
     sections: Sequence[str] = (),
+    sizes: Mapping[str, int | None] = types.MappingProxyType({}),
 ) -> int:
-    """Exit code 1 when a target does not hold. Raises SpecError for an unknown name, and for ``pictures`` and
-    ``sections`` where they are missing or not asked for."""
+    """Exit code 1 when a target does not hold. Raises SpecError for an unknown name, and for ``pictures``,
+    ``sections`` and ``sizes`` (None where not given) that are missing or not asked for."""
     from pipeline.job_keys import package_versions
 
-    measure = _benchmark(name, pictures, out, sections)
+    given = {size: number for size, number in sizes.items() if number is not None}
+    measure = _measure(name, pictures, out, sections, given)
     with quiet_stdout():
         result = measure(quick)
     options = f"{' --quick' if quick else ''}{f' --pictures {pictures}' if pictures else ''}"
     options += "".join(f" --section {section}" for section in sections)
+    options += "".join(f" --{size} {number}" for size, number in given.items())
     facts = result.to_json(f"reelweave bench {name}{options}", package_versions())
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{'-'.join([name, *sections])}.json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -86,32 +101,58 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _benchmark(
-    name: str, pictures: Path | None, out: Path, sections: Sequence[str]
+def takers(takes: Callable[[Benchmark], object]) -> str:
+    """The benchmarks of which ``takes`` holds, as a sentence lists them."""
+    return listed(name for name, benchmark in BENCHMARKS.items() if takes(benchmark))
+
+
+def sections_help() -> str:
+    """Which parts can be run alone, by benchmark."""
+    parts = (f"{name}: {', '.join(one.sections)}" for name, one in BENCHMARKS.items() if one.sections)
+    return f"Run this part alone; may be repeated. {'; '.join(parts)}."
+
+
+def _measure(
+    name: str,
+    pictures: Path | None,
+    out: Path,
+    sections: Sequence[str],
+    sizes: Mapping[str, int],
 ) -> Callable[[bool], BenchResult]:
     """What measures ``name``, given whether to be quick."""
-    if sections and name not in SECTIONED:
-        raise SpecError(
-            f"--section: bench {name} has none; leave it out, it is for {listed(SECTIONED)}",
-            field="--section",
-        )
-    drawing = {"figures": out} if name in DRAWING else {}
-    if name in OF_PICTURES:
-        if pictures is None and name not in OWN_PICTURES:
-            raise SpecError(
-                f"--pictures: bench {name} needs a folder of pictures; give --pictures DIR",
-                field="--pictures",
-            )
-        chosen = {"sections": tuple(sections)} if name in SECTIONED else {}
-        return partial(OF_PICTURES[name], pictures=pictures, **drawing, **chosen)
     if name not in BENCHMARKS:
-        raise SpecError(f"NAME: {name!r} is no benchmark; use one of {listed(NAMES)}", field="NAME")
-    if pictures is not None:
+        raise SpecError(f"NAME: {name!r} is no benchmark; use one of {listed(BENCHMARKS)}", field="NAME")
+    benchmark = BENCHMARKS[name]
+    if pictures is None and benchmark.pictures == "required":
         raise SpecError(
-            f"--pictures: bench {name} takes none; leave it out, it is for {listed(OF_PICTURES)}",
+            f"--pictures: bench {name} needs a folder of pictures; give --pictures DIR",
             field="--pictures",
         )
-    return partial(BENCHMARKS[name], **drawing)
+    if pictures is not None and benchmark.pictures == "none":
+        _not_for(name, "--pictures", lambda one: one.pictures != "none")
+    if sections and not benchmark.sections:
+        _not_for(name, "--section", lambda one: one.sections)
+    for size in sizes:
+        if size not in benchmark.sizes:
+            _not_for(name, f"--{size}", partial(_has_size, size=size))
+    taken: dict[str, Any] = dict(sizes)
+    if benchmark.pictures != "none":
+        taken["pictures"] = pictures
+    if benchmark.draws:
+        taken["figures"] = out
+    if benchmark.sections:
+        taken["sections"] = tuple(sections)
+    return partial(benchmark.run, **taken)
+
+
+def _has_size(benchmark: Benchmark, size: str) -> bool:
+    return size in benchmark.sizes
+
+
+def _not_for(name: str, option: str, takes: Callable[[Benchmark], object]) -> None:
+    raise SpecError(
+        f"{option}: bench {name} takes none; leave it out, it is for {takers(takes)}", field=option
+    )
 
 
 def _print_table(result: BenchResult) -> None:

@@ -6,18 +6,13 @@ of 8, 1 and 2 knot intervals, and once more by a run that is killed amid its chu
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.bench.processes import kill_group, last_metrics, segments, start_run, wait_until
 from jobs.bench.result import BenchResult, Target
 from jobs.console import say
 from jobs.demo.degrade import write_degraded
@@ -66,7 +61,7 @@ def _row(way: Way, source: Path, output: Path) -> dict[str, Any]:
     if way.killed:
         _kill_in_mid_run(job, output)
     _run_to_end(job)
-    metrics = _last_metrics(output)
+    metrics = last_metrics(output)
     video = _published(output)
     return {
         "actors": way.actors,
@@ -97,37 +92,17 @@ def _job(way: Way, source: Path, output: Path) -> dict[str, Any]:
     }
 
 
-def _start(job: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs", "run", str(job)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def _run_to_end(job: Path) -> None:
-    running = _start(job)
+    running = start_run(job)
     _, log = running.communicate(timeout=_DEADLINE_SECONDS)
     if running.returncode != 0:
         raise ChunkError(f"bench identity: a run ended with {running.returncode}: {log[-500:]}", code="bench")
 
 
 def _kill_in_mid_run(job: Path, output: Path) -> None:
-    running = _start(job)
-    deadline = time.monotonic() + _DEADLINE_SECONDS
-    while not list(output.glob(".work/*/*.mkv")) and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(running.pid, signal.SIGKILL)
-    running.communicate()
-
-
-def _last_metrics(output: Path) -> dict[str, Any]:
-    found = sorted(output.glob("runs/*/metrics.json"))
-    metrics: dict[str, Any] = json.loads(found[-1].read_text())
-    return metrics
+    running = start_run(job)
+    wait_until(lambda: segments(output) > 0, running, _DEADLINE_SECONDS)
+    kill_group(running)
 
 
 def _published(output: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Cluster settings that cannot work are refused at once."""
+"""Cluster settings that cannot work are refused at once; a Ray that does not start is said to be busy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pipeline.cluster import start_ray
-from pipeline.errors import SpecError
+from pipeline.errors import RunError, SpecError
 from pipeline.settings import ClusterSettings
 
 
@@ -24,3 +24,17 @@ def test_an_address_where_nobody_listens_is_refused_quickly(
     assert caught.value.field == "cluster.address"
     assert address in str(caught.value)
     assert time.monotonic() - begun < 20
+
+
+def test_a_machine_too_busy_to_start_ray_is_a_failed_run_that_may_be_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    def too_slow(**options: object) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", too_slow)
+    with pytest.raises(RunError, match=r"Ray did not start .* run again"):
+        start_ray(ClusterSettings(address="local")).__enter__()

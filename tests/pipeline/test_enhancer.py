@@ -345,3 +345,22 @@ def test_a_sampler_that_draws_at_every_step_gives_the_same_pictures_however_a_sc
     assert np.array_equal(whole, np.concatenate([left, right]))
     assert whole.shape == (9, 32, 48, 3)
     assert not np.array_equal(whole[1], whole[2])
+
+
+def test_a_model_that_gives_no_numbers_is_an_error_that_names_the_frame_and_no_black_picture() -> None:
+    enhancer = Enhancer(config(DENOISE, consistency=ConsistencySettings(sharing="none")))
+    frames = clip(3)
+    decode = enhancer.model.decode
+    calls = []
+
+    def poisoned(z: torch.Tensor) -> torch.Tensor:
+        calls.append(z)
+        return decode(z) * (float("nan") if len(calls) == poisonous else 1.0)
+
+    poisonous = 0
+    enhancer.model.decode = poisoned  # type: ignore[method-assign]
+    enhancer.chunk(task(5, 6, 7), frames, (4, 8), None, {})
+    poisonous = 2 * len(calls)  # the last decoding, of the last frame
+    with pytest.raises(SourceError, match=r"frame 7: .* no finite numbers") as caught:
+        enhancer.chunk(task(5, 6, 7), frames, (4, 8), None, {})
+    assert caught.value.code == "not_finite"

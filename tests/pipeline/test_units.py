@@ -5,10 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.commit import Receipt
 from pipeline.job_keys import JobKeys
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.settings import ConsistencySettings, JobSettings
-from pipeline.units import Units, manifest_rows, missing_references, units_of
+from pipeline.units import Units, knot_group, manifest_rows, missing_references, units_of, unlisted_rows
 from pipeline.work import UnitTask, VideoRef
 from tests.pipeline.graph.jobs import stylize_item
 from tests.pipeline.looks import index_with, looks_of
@@ -108,3 +109,21 @@ def test_how_knots_are_placed_is_part_of_every_key() -> None:
     (_, even), (_, adaptive) = planned(), planned(knots="adaptive")
     assert not {unit.key for unit in adaptive.chunks} & {unit.key for unit in even.chunks}
     assert planned()[1] == even
+
+
+def receipt(key: str) -> Receipt:
+    made = {"seconds": 2.5, "attempts": 2, "node": "n", "slices": 2, "memory_full": 1}
+    return Receipt(key, "object", 1, "sha256", {"made": made})
+
+
+def test_what_a_killed_run_committed_and_did_not_list_gets_the_rows_it_would_have_written() -> None:
+    units = THREES
+    told = {"seconds": 2.5, "attempts": 2, "node": "n", "slices": 2, "memory_full": 1}
+    singly = [knot_group(unit, (pair,)) for unit in units.knots for pair in unit.makes]
+    expected = [
+        row for unit in (*units.anchors, *singly, *units.chunks) for row in manifest_rows(unit, told)
+    ]
+    assert unlisted_rows(units, frozenset(), receipt) == expected
+    listed = {row.key for row in expected[::2]}
+    assert unlisted_rows(units, listed, receipt) == expected[1::2]
+    assert unlisted_rows(units, frozenset(), lambda key: None) == []

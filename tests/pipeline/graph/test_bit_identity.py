@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from jobs.bench.processes import workers_below
 from pipeline import graph
 from pipeline.cluster import Cluster
 from pipeline.events import Event
@@ -21,7 +22,6 @@ from pipeline.graph import RunSummary, run_job
 from pipeline.manifest import ChunkRow, read_chunk_rows
 from pipeline.settings import ClusterSettings, ConsistencySettings, JobSettings
 from pipeline.store import Store
-from tests.faults.runs import workers_below
 from tests.pipeline.graph.jobs import run, stylize_job
 from tests.pipeline.video.media import Clip, make_clip
 

@@ -145,10 +145,30 @@ def test_appended_chunk_rows_are_read_before_and_after_they_are_merged(store: St
     assert _parquet(store, CHUNKS_PARQUET).num_rows == 3
 
 
+def test_rows_that_are_merged_between_two_reads_are_not_missed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Store(store.root, store.storage)
+    Journal(writer, CHUNKS, "run", every=0.0).note(_chunk(0))
+    read = store.read
+
+    def overtaken(rel: str) -> bytes:
+        if rel.startswith("manifests/chunks/"):
+            merge_rows(writer, CHUNKS)
+        return read(rel)
+
+    monkeypatch.setattr(store, "read", overtaken)
+    assert read_chunk_rows(store) == [_chunk(0)]
+
+
 def test_chunk_rows_are_appended_at_most_every_so_often(store: Store) -> None:
     journal = Journal(store, CHUNKS, "run", every=3600.0)
     journal.note(_chunk(0))
     assert store.list("manifests") == []
+    journal.append()
+    assert read_chunk_rows(store) == [_chunk(0)]
+    journal.append()
+    assert len(store.list("manifests")) == 1, "nothing new, nothing written"
     journal.close()
     assert read_chunk_rows(store) == [_chunk(0)]
 
