@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipeline.metrics import METRICS
 from tests.infra.cluster import LocalCluster, local_cluster
-from tests.jobs.media import write_clip
+from tests.infra.jobs import write_job
 
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("aiohttp_cors", "opentelemetry", "smart_open")),
-    reason="clusters that take jobs need ray[default], which constraints.txt pins: make test installs it",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not all(map(importlib.util.find_spec, ("aiohttp_cors", "opentelemetry", "smart_open"))),
+        reason="clusters that take jobs need ray[default], which constraints.txt pins: make test installs it",
+    ),
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Submissions:
 @pytest.fixture(scope="module")
 def submissions(tmp_path_factory: pytest.TempPathFactory) -> Submissions:
     folder = tmp_path_factory.mktemp("submit")
-    job = _write_job(folder)
+    job = write_job(folder)
     run = (sys.executable, "-m", "jobs", "run", str(job), "--address", "auto")
     with local_cluster() as cluster:
         with _scraping(cluster) as seen:
@@ -79,23 +82,6 @@ def test_every_metric_of_ours_is_scraped_under_its_name_while_a_job_runs(
     metric: object, submissions: Submissions
 ) -> None:
     assert f"\n{metric.exported}{{" in submissions.scraped  # type: ignore[attr-defined]
-
-
-def _write_job(folder: Path) -> Path:
-    write_clip(folder / "in" / "a.mp4", frames=25)
-    job = folder / "job.yaml"
-    job.write_text(
-        yaml.safe_dump(
-            {
-                "name": "nightly",
-                "source": str(folder / "in" / "*.mp4"),
-                "output": str(folder / "out"),
-                "enhance": [],
-                "encode": {"preset": "ultrafast"},
-            }
-        )
-    )
-    return job
 
 
 def _runs(folder: Path) -> list[Path]:
