@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.metrics import METRICS
+from pipeline.metrics import METRICS, Metric
 from tests.infra.cluster import LocalCluster, local_cluster
 from tests.infra.jobs import write_job
 
@@ -78,10 +79,12 @@ def test_a_submission_under_another_id_finds_nothing_left_to_do(submissions: Sub
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_every_metric_of_ours_is_scraped_under_its_name_while_a_job_runs(
-    metric: object, submissions: Submissions
+def test_every_metric_of_ours_is_scraped_under_its_name_and_labels_while_a_job_runs(
+    metric: Metric, submissions: Submissions
 ) -> None:
-    assert f"\n{metric.exported}{{" in submissions.scraped  # type: ignore[attr-defined]
+    found = re.search(rf"^{metric.exported}\{{(.*)\}} ", submissions.scraped, re.MULTILINE)
+    assert found
+    assert {*metric.tags, "SessionName"} <= set(re.findall(r'(\w+)="', found[1]))
 
 
 def _runs(folder: Path) -> list[Path]:
