@@ -72,7 +72,7 @@ def local_cluster() -> Iterator[LocalCluster]:
 def _head(folder: Path) -> Iterator[LocalCluster | None]:
     """One attempt; None when it came to nothing. A raylet gives its agents fifteen seconds, which no setting
     changes and a busy machine exceeds; the next attempt finds their files in memory."""
-    dashboard, metrics, agents = _free_port(), _free_port(), _free_port()
+    dashboard, metrics, agents, clients = (_free_port() for _ in range(4))
     env = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -80,13 +80,14 @@ def _head(folder: Path) -> Iterator[LocalCluster | None]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_metrics_report_interval_ms": "1000",
         "RAY_raylet_start_wait_time_s": "90",
+        "RAY_prestart_worker_first_driver": "0",
         "NO_PROXY": "127.0.0.1,localhost",
     }
     env.pop("RAY_ADDRESS", None)
-    start = [*RAY, "start", "--head", "--block", "--port=0", "--num-cpus=3", "--disable-usage-stats"]
+    start = [*RAY, "start", "--head", "--block", "--port=0", "--num-cpus=2", "--disable-usage-stats"]
     start += [f"--temp-dir={folder}", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"]
     start += [f"--dashboard-port={dashboard}", f"--metrics-export-port={metrics}"]
-    start += [f"--dashboard-agent-grpc-port={agents}"]
+    start += [f"--dashboard-agent-grpc-port={agents}", f"--ray-client-server-port={clients}"]
     with open(folder / _LOG, "wb") as log:
         head = subprocess.Popen(start, env=env, stdout=log, stderr=log, start_new_session=True)
     cluster = LocalCluster(f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{metrics}/metrics", env)
