@@ -80,11 +80,10 @@ def _head(folder: Path) -> Iterator[LocalCluster | None]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_metrics_report_interval_ms": "1000",
         "RAY_raylet_start_wait_time_s": "90",
-        "RAY_prestart_worker_first_driver": "0",
         "NO_PROXY": "127.0.0.1,localhost",
     }
     env.pop("RAY_ADDRESS", None)
-    start = [*RAY, "start", "--head", "--block", "--port=0", "--num-cpus=2", "--disable-usage-stats"]
+    start = [*RAY, "start", "--head", "--block", "--port=0", "--num-cpus=3", "--disable-usage-stats"]
     start += [f"--temp-dir={folder}", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"]
     start += [f"--dashboard-port={dashboard}", f"--metrics-export-port={metrics}"]
     start += [f"--dashboard-agent-grpc-port={agents}", f"--ray-client-server-port={clients}"]
