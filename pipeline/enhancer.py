@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import itertools
 import math
 import types
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -41,13 +42,36 @@ from operators.style.transport import LatentStatistics, latent_statistics
 from operators.warped_noise import FLOW_PIXELS_PER_CELL, Moved, warped_frame_noise
 from pipeline.batches import batches_of, knots_around
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
-from pipeline.errors import SourceError, SpecError
+from pipeline.errors import MemoryFullError, SourceError, SpecError
 from pipeline.sharing_policies import facts_of, needs_features, needs_motion
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+Made = TypeVar("Made")
 
 #: Latent cells along the longer side of a style reference: 512 px for 8x autoencoders, 256 px for 4x.
 STYLE_CELLS = 64
+
+
+def within_memory(work: Callable[[], Made]) -> Made:
+    """What ``work`` makes. Raises MemoryFullError where torch or numpy say that memory is full, after giving
+    back what torch keeps for later, so that a smaller piece may fit."""
+    try:
+        return work()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        full = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
+    except RuntimeError as error:
+        # The CPU's allocator has no class of its own.
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        full = str(error).splitlines()[0]
+    # Not inside a handler: until it ends, the traceback holds the very tensors that filled memory.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise MemoryFullError(
+        f"frames do not fit into memory ({full}); use a larger device, fewer actors per GPU, smaller "
+        "consistency.knot_every or consistency.anchors, or a smaller picture"
+    )
 
 
 class Enhancer:

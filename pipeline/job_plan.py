@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
+import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
-from pipeline.commit import ChunkStore, is_published
+from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
-from pipeline.errors import SourceError
+from pipeline.errors import ResultLostError, SourceError
+from pipeline.failures import LOST, failure_of
+from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.keys import digest
-from pipeline.manifest import VideoRow, find_row
+from pipeline.manifest import VideoRow, find_row, read_video_rows
 from pipeline.model_files import model_digest
-from pipeline.pictures import load_pictures
+from pipeline.pictures import Pictures, load_pictures
 from pipeline.plan import VideoPlan, plan_video
+from pipeline.proof import is_published
 from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
 from pipeline.source_cache import SourceCache
@@ -29,12 +32,12 @@ from pipeline.units import Units, missing_references, units_of
 from pipeline.video.container import choose_container
 from pipeline.video.copy_name import COPY, copy_extension
 from pipeline.video.geometry import as_upright_size
-from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes
 from pipeline.video.types import VideoIndex
 from pipeline.work import Failure, UnitTask, VideoRef, VideoTask
 
 _READERS = 16
+PLAN_STAGE = "plan"
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,22 @@ class Job:
     chunks: int
     chunks_done: int
     records: tuple[dict[str, Any], ...]
+
+    def with_settled(self, rows: Iterable[VideoRow]) -> Job:
+        """The job and videos that were found finished without planning them."""
+        settled = tuple(rows)
+        chunks = sum(int(row.metrics.get("chunks", 0)) for row in settled)
+        records = tuple(
+            {"video_uri": r.video_uri, "output_rel": r.output_rel, "frames": r.frames, "settled": True}
+            for r in settled
+        )
+        return replace(
+            self,
+            done_before=(*self.done_before, *settled),
+            chunks=self.chunks + chunks,
+            chunks_done=self.chunks_done + chunks,
+            records=(*self.records, *records),
+        )
 
     def record(self) -> dict[str, Any]:
         """Facts for ``plan.json``."""
@@ -116,19 +135,21 @@ class _Planner:
     chunks: ChunkStore
     store: Store
     mask_sizes: Mapping[int, tuple[int, int]]
+    writes: bool = True
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
         if row["status"] == "failed":
-            failure = Failure(**json.loads(row["failure"]))
-            return quarantined_row(self.keys, VideoRef(entry.uri, "", ""), failure)
-        video = VideoRef(entry.uri, row["source_digest"], row["index_key"])
+            return quarantined_row(self.keys, VideoRef(entry.uri, "", ""), failure_of(row))
+        video = VideoRef(entry.uri, row["source_digest"], row["index_key"], row["source_version"])
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
-            return quarantined_row(self.keys, video, Failure("store", "its index vanished", True, "plan"))
+            return quarantined_row(self.keys, video, _refusal(LOST, "its index vanished"))
         try:
             return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
         except SourceError as error:
-            return quarantined_row(self.keys, video, Failure(error.code, str(error), False, "plan"))
+            return quarantined_row(self.keys, video, _refusal(error.code, str(error)))
+        except ResultLostError as error:
+            return quarantined_row(self.keys, video, _refusal(LOST, str(error)))
 
     def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
         """Raises SourceError when the frames do not fit the ``enhance`` list."""
@@ -146,17 +167,19 @@ class _Planner:
             video_key=self.keys.video(video.source_digest, container),
             status="done",
             source_digest=video.source_digest,
+            source_version=video.source_version,
+            metrics={"chunks": len(units.chunks)},
             **_job_facts(self.keys),
         )
         chunk_keys = tuple(unit.key for unit in units.chunks)
         task = VideoTask(video, row.video_key, container, output_relative(entry, container), chunk_keys)
         done = find_row(self.store, entry.uri, row.video_key)
-        if done is not None and not is_published(self.store, done):
+        if done is not None and not is_published(self.store, done, note=self.writes):
             done = None
-        left = [unit for unit in units.chunks if not self._is_done(unit.key)]
+        left = [unit for unit in units.chunks if done is None and not self._is_done(unit.key)]
         missing = missing_references(units, left, self._is_done)
-        job = VideoJob(task, row, self.keys, plan, () if done else missing, () if done else tuple(left))
-        chunks_done = len(units.chunks) if done else len(units.chunks) - len(left)
+        job = VideoJob(task, row, self.keys, plan, missing, tuple(left))
+        chunks_done = len(units.chunks) - len(left)
         record = {
             "video_uri": entry.uri,
             "output_rel": task.output_rel,
@@ -172,6 +195,10 @@ class _Planner:
 
     def _is_done(self, key: str) -> bool:
         return self.chunks.lookup(key) is not None
+
+
+def _refusal(code: str, message: str) -> Failure:
+    return Failure(code, message, False, PLAN_STAGE, 1, platform.node())
 
 
 def growth(settings: JobSettings) -> int:
@@ -195,6 +222,7 @@ def quarantined_row(keys: JobKeys, video: VideoRef, failure: Failure) -> VideoRo
         attempts=failure.attempts,
         node=failure.node,
         source_digest=video.source_digest,
+        source_version=video.source_version,
         **_job_facts(keys),
     )
 
@@ -237,7 +265,8 @@ class JobPlan:
 def plan_job(settings: JobSettings) -> JobPlan:
     """Plan on this machine without Ray and without writing anything to the output.
 
-    ``chunks_done`` is what the chunk store of the output already holds for a CPU run. Raises SpecError.
+    ``chunks_done`` is what the chunk store of the output already holds; where nothing tells of the device
+    class of earlier runs, for a CPU run. Raises SpecError.
     """
     check_encode(settings)
     store = Store(settings.output, settings.storage)
@@ -247,11 +276,9 @@ def plan_job(settings: JobSettings) -> JobPlan:
     )
     pictures = load_pictures(settings)
     digest_of_model = model_digest(settings.model) if settings.enhance else ""
-    keys = JobKeys(settings, digest_of_model, "cpu", mask_digests=pictures.mask_digests)
-    styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
-    keys = JobKeys(settings, digest_of_model, "cpu", styles, pictures.mask_digests)
+    keys = _keys_of_earlier_runs(settings, digest_of_model, pictures, store)
     chunks = ChunkStore(store)
-    planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes)
+    planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes, writes=False)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         found = list(pool.map(lambda entry: _index_here(entry, settings, chunks), catalog))
     planned: list[_Planned] = []
@@ -276,6 +303,23 @@ def plan_job(settings: JobSettings) -> JobPlan:
     )
 
 
+def _keys_of_earlier_runs(
+    settings: JobSettings, digest_of_model: str, pictures: Pictures, store: Store
+) -> JobKeys:
+    """The job's keys on the device class that earlier runs had, as far as their rows tell."""
+    found = {}
+    for device in ("cpu", "cuda"):
+        keys = JobKeys(settings, digest_of_model, device, mask_digests=pictures.mask_digests)
+        styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
+        found[device] = replace(keys, style_keys=styles)
+    for row in read_video_rows(store):
+        container = row.output_rel.rpartition(".")[2]
+        if row.status == "done" and row.video_key == found["cuda"].video(row.source_digest, container):
+            return found["cuda"]
+    made = ChunkStore(store).lookup(found["cuda"].model()) if settings.enhance else None
+    return found["cpu" if made is None else "cuda"]
+
+
 def _index_here(
     entry: CatalogEntry, settings: JobSettings, chunks: ChunkStore
 ) -> tuple[VideoRef, VideoIndex] | SourceError:
@@ -286,7 +330,7 @@ def _index_here(
         receipt = chunks.lookup(video.index_key)
         if receipt is not None:
             return video, index_from_bytes(chunks.read(receipt))
-        return video, build_index(path, entry.uri, settings.limits, source_digest, settings.video)
+        return video, index_in_process(path, entry.uri, settings.limits, source_digest, settings.video)
     except SourceError as error:
         return error
 
