@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.metrics import show_left
+
 
 @dataclass(frozen=True)
 class Event:
@@ -25,10 +27,12 @@ def phase_events(on_event: OnEvent, label: str, total: int) -> Callable[[dict[st
     done = 0
     if total:
         on_event(Event("phase", label, 0, total))
+        show_left(label, total)
 
     def show(row: dict[str, Any]) -> None:
         nonlocal done
         done += 1
         on_event(Event("chunk", label, done, total))
+        show_left(label, total - done)
 
     return show

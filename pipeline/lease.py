@@ -41,6 +41,7 @@ from dataclasses import dataclass, replace
 from pipeline.errors import StoreError
 from pipeline.filesystem import ObjectMissingError
 from pipeline.keys import canonical_json
+from pipeline.metrics import show_lease
 from pipeline.store import Store
 
 _FOLDER = "manifests/leases"
@@ -134,6 +135,7 @@ class Lease:
             self.fence.check(self._store)
         except LeaseLostError:
             self._lost.set()
+            show_lease(held=False)
         return not self.lost
 
     def release(self) -> None:
@@ -158,6 +160,7 @@ class Lease:
     def _write(self, *, released: bool = False) -> None:
         self._holder = replace(self._holder, beats=self._holder.beats + 1, released=released)
         self._store.put(_path(self.fence.token), canonical_json(self._holder))
+        show_lease(held=not released)
 
 
 @contextlib.contextmanager

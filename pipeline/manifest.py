@@ -28,6 +28,7 @@ from pipeline.keys import canonical_json
 from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest_records import parsed, row_from, write_table
 from pipeline.manifest_schema import ChunkRow, VideoRow
+from pipeline.metrics import count_video
 from pipeline.redact import redacted
 from pipeline.store import Store
 
@@ -144,6 +145,7 @@ class VideosTable:
     def note(self, row: VideoRow) -> None:
         """A row that this run has just committed."""
         self._noted[row.video_uri] = row
+        count_video(row.status, row.code)
         if time.monotonic() - self._written >= self._every:
             if self._before is None:
                 self._before = read_video_rows(self._store)

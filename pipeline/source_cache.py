@@ -25,6 +25,7 @@ from typing import Any
 from pipeline.errors import SourceError, StoreError
 from pipeline.filesystem import BACKEND_ERRORS, brief, is_local, is_s3, local_path, open_filesystem
 from pipeline.keys import canonical_json, digest, file_sha256
+from pipeline.metrics import count_read
 from pipeline.retry import DEFAULT, Retry, RetryPolicy
 from pipeline.s3_objects import S3Objects
 from pipeline.s3_requests import wait_or_raise
@@ -134,6 +135,7 @@ class SourceCache:
                 self._copy(uri, fs, remote, temporary)
             with self._disk_errors():
                 received = os.path.getsize(temporary)
+                count_read("source", received)
                 if size is not None and received != size:
                     raise StoreError(
                         f"{uri}: received {received} bytes of {size}; run the job again", uri=uri

@@ -29,7 +29,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from pipeline.errors import SpecError, StoreError
 from pipeline.filesystem import (
@@ -44,7 +44,8 @@ from pipeline.filesystem import (
 )
 from pipeline.local_objects import TEMPORARY_PREFIX, LocalObjects, temporary_in
 from pipeline.memory_objects import MemoryObjects
-from pipeline.objects import ABSENT, ObjectInfo, Objects, OnlyIf, stream_sha256
+from pipeline.metrics import count_read, count_written
+from pipeline.objects import ABSENT, Content, ObjectInfo, Objects, OnlyIf, size_of, stream_sha256
 from pipeline.retry import DEFAULT, RetryPolicy
 from pipeline.s3_objects import S3Objects
 from pipeline.settings import StorageSettings
@@ -118,14 +119,14 @@ class Store:
         """All bytes of an object."""
         sink = io.BytesIO()
         with self._on(rel, "read it") as path:
-            self._objects.fetch(path, sink)
+            self._fetch(path, sink)
         return sink.getvalue()
 
     def sha256(self, rel: str) -> str:
         """SHA-256 hex digest of an object's bytes, which are downloaded for it."""
         with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as sink:
             with self._on(rel, "read it") as path:
-                self._objects.fetch(path, sink)  # type: ignore[arg-type]
+                self._fetch(path, sink)  # type: ignore[arg-type]
             return stream_sha256(sink)  # type: ignore[arg-type]
 
     def get_file(self, rel: str, local_path: str | os.PathLike[str]) -> None:
@@ -136,13 +137,13 @@ class Store:
             temporary_in(os.path.dirname(target), TEMPORARY_PREFIX) as temporary,
         ):
             with open(temporary, "xb") as sink:
-                self._objects.fetch(path, sink)
+                self._fetch(path, sink)
             os.replace(temporary, target)
 
     def put(self, rel: str, data: bytes) -> None:
         """Creates or replaces an object."""
         with self._on(rel, "write it") as path:
-            self._objects.write(path, data, None)
+            self._write(path, data, None)
 
     def put_file(self, rel: str, local_path: str | os.PathLike[str]) -> None:
         """Creates or replaces an object with a local file's content, streamed."""
@@ -151,7 +152,7 @@ class Store:
     def put_new(self, rel: str, data: bytes) -> bool:
         """Creates an object; False when one of that name already existed. One of many writers wins."""
         with self._on(rel, "create it") as path:
-            return self._objects.write(path, data, ABSENT)
+            return self._write(path, data, ABSENT)
 
     def replace_file(self, rel: str, local_path: str | os.PathLike[str], seen: ObjectInfo | None) -> bool:
         """Like `put_file`, if the object is still as ``stat`` ``seen`` it (None: absent); else False.
@@ -221,7 +222,7 @@ class Store:
             self.put(probe, b"3")
             stale = OnlyIf("version", seen.version if seen else "")
             with self._on(probe, "replace it") as path:
-                return "If-Match" if self._objects.write(path, b"4", stale) else ""
+                return "If-Match" if self._write(path, b"4", stale) else ""
         finally:
             self.delete(probe)
 
@@ -236,7 +237,16 @@ class Store:
         with typed_errors(local, "read it"), open(local, "rb"):
             pass
         with self._on(rel, f"write it from {local}") as path:
-            return self._objects.write(path, local, only_if)
+            return self._write(path, local, only_if)
+
+    def _fetch(self, path: str, sink: BinaryIO) -> None:
+        self._objects.fetch(path, sink)
+        count_read("output", sink.tell())
+
+    def _write(self, path: str, content: Content, only_if: OnlyIf | None) -> bool:
+        written = self._objects.write(path, content, only_if)
+        count_written("output", size_of(content) if written else 0)
+        return written
 
     @contextlib.contextmanager
     def _on(self, rel: str, action: str) -> Iterator[str]:

@@ -32,6 +32,7 @@ from pipeline.job_keys import index_key
 from pipeline.keys import code_digest
 from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow
+from pipeline.metrics import measured
 from pipeline.redact import redacted
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
 from pipeline.slices import ThriftyEnhancer
@@ -94,6 +95,7 @@ def fail(row: Row, code: str, message: str, retry: bool, *, stage: str = "", att
     return {**kept, "status": "failed", "failure": failure}
 
 
+@measured
 def guarded(
     row: Row, context: TaskContext, step: str, work: Callable[[], Row], *, finishing: bool = False
 ) -> Row:
