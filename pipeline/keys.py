@@ -20,6 +20,7 @@ _PIXEL_CODE = (
     "operators/**/*.py",
     "pipeline/video/*.py",
     "pipeline/enhancer.py",
+    "pipeline/enhancement/*.py",
     "pipeline/plan.py",
     "pipeline/knots.py",
     "pipeline/anchors.py",
