@@ -250,8 +250,15 @@ class Clipping(Section):
     noise: Noise = 0.0
 
 
+class Auto(Section):
+    """Estimated from each video: white noise, Gaussian blur, opaque overlays. May be written as a word."""
+
+    kind: Literal["auto"]
+
+
 Degradation = (
-    Denoise
+    Auto
+    | Denoise
     | ShotNoise
     | SaltAndPepper
     | SuperResolution

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from jobs.degradation_spec import Degradation
 from jobs.places import Place
@@ -177,7 +177,7 @@ Solver = Annotated[
 
 
 class Restore(Section):
-    """Undo a known degradation.
+    """Undo a degradation, a known one or, with ``degradation: auto``, one that is estimated from each video.
 
     ``prompt`` says what is in the pictures, ``guidance`` how much it counts: by ``rule`` cfg (Ho and Salimans
     2022), 1 or more, or cfgpp (Chung et al. 2025), between 0 and 1.
@@ -188,6 +188,11 @@ class Restore(Section):
     prompt: str | None = None
     guidance: Annotated[float, Field(ge=0.0, le=50.0)] | None = None
     rule: Literal["cfg", "cfgpp"] | None = None
+
+    @field_validator("degradation", mode="before")
+    @classmethod
+    def _auto_is_a_word(cls, degradation: Any) -> Any:
+        return {"kind": degradation} if degradation == "auto" else degradation
 
     @model_validator(mode="after")
     def _guidance_fits_its_rule(self) -> Self:

@@ -7,6 +7,7 @@ one model on one device for its whole life.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import types
 from collections.abc import Mapping, Sequence
@@ -91,6 +92,15 @@ class Enhancer:
         return StageBuilder(
             config.enhance, self.model, self.session, self.sizes, config.masks, self.styles, config.seed
         )
+
+    def applying(self, items: Sequence[dict[str, Any]], origins: Sequence[int]) -> Enhancer:
+        """The same model with another ``enhance`` list, of which item i takes style and mask of the job's
+        item ``origins[i]``."""
+        other = copy.copy(self)
+        masks = {i: self.config.masks[at] for i, at in enumerate(origins) if at in self.config.masks}
+        other.config = dataclasses.replace(self.config, enhance=tuple(items), masks=masks)
+        other.styles = {i: self.styles[at] for i, at in enumerate(origins) if at in self.styles}
+        return other
 
     def close(self) -> None:
         """Give the UNet its own attention back."""

@@ -24,6 +24,7 @@ from typing import Any
 
 import ray
 
+from pipeline.auto_degradation import described, wants_estimate
 from pipeline.catalog import CatalogEntry, output_extensions, resolve_catalog
 from pipeline.cluster import Cluster, attempt_ledger, set_patience, start_ray
 from pipeline.commit import ChunkStore
@@ -55,6 +56,7 @@ from pipeline.tasks import (
     assemble_video,
     decode_unit,
     encode_unit,
+    estimate_source,
     index_source,
     transcode_unit,
 )
@@ -166,6 +168,8 @@ class _Run:
             self.settings, keys, indexed, ChunkStore(self.store), self.store, pictures.mask_sizes
         )
         self._write_run_files(job, job_yaml)
+        for uri, estimate in job.estimates.items():
+            self.on_event(Event("log", f"{uri}: {described(estimate)}", 0, 0))
         for row in job.refused:
             self._quarantine(row)
         set_patience(_patience(job))
@@ -275,7 +279,9 @@ class _Run:
             rows = again
 
     def _index_dataset(self, rows: list[Row]) -> Any:
-        return _one_row_per_block(rows).map(index_source, fn_kwargs={"context": self.context}, num_cpus=1)
+        common = {"fn_kwargs": {"context": self.context}, "num_cpus": 1}
+        data = _one_row_per_block(rows).map(index_source, **common)
+        return data.map(estimate_source, **common) if wants_estimate(self.settings.enhance) else data
 
     def _actors(self, rows: int, config: Any, style_keys: Mapping[int, str]) -> dict[str, Any]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -10,19 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.auto_degradation import wants_estimate
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
 from pipeline.commit import ChunkStore, is_published
 from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
 from pipeline.errors import SourceError
+from pipeline.estimates import Estimate, committed_estimate, estimate_here
 from pipeline.job_keys import JobKeys, index_key, package_versions
+from pipeline.job_warnings import job_warnings
 from pipeline.keys import digest
 from pipeline.manifest import VideoRow, find_row
 from pipeline.model_files import model_digest
 from pipeline.pictures import load_pictures
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.settings import JobSettings
-from pipeline.sharing_policies import sharing_warnings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from pipeline.units import Units, missing_references, units_of
@@ -60,6 +63,11 @@ class Job:
     chunks: int
     chunks_done: int
     records: tuple[dict[str, Any], ...]
+
+    @property
+    def estimates(self) -> dict[str, dict[str, Any]]:
+        """By video what its estimated degradation is, for jobs that ask for it."""
+        return {record["video_uri"]: record["estimate"] for record in self.records if "estimate" in record}
 
     def record(self) -> dict[str, Any]:
         """Facts for ``plan.json``."""
@@ -125,37 +133,62 @@ class _Planner:
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
             return quarantined_row(self.keys, video, Failure("store", "its index vanished", True, "plan"))
+        estimate = None
+        if wants_estimate(self.settings.enhance):
+            estimate = committed_estimate(self.settings, video, self.chunks)
+            if estimate is None:
+                vanished = Failure("store", "its estimate vanished", True, "plan")
+                return quarantined_row(self.keys, video, vanished)
         try:
-            return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
+            return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)), estimate)
         except SourceError as error:
             return quarantined_row(self.keys, video, Failure(error.code, str(error), False, "plan"))
 
-    def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
-        """Raises SourceError when the frames do not fit the ``enhance`` list."""
+    def plan_indexed(
+        self, entry: CatalogEntry, video: VideoRef, index: VideoIndex, estimate: Estimate | None
+    ) -> _Planned:
+        """Raises SourceError when the frames do not fit the ``enhance`` list. ``estimate``: of the video's
+        degradation, for jobs that ask for it."""
         shown = index.geometry
         size = as_upright_size(shown.width, shown.height, shown.display_matrix)
-        require_fit(self.settings.enhance, *size, self.mask_sizes)
+        keys, mask_sizes, own_list = self.keys, self.mask_sizes, None
+        if estimate is not None:
+            own_list = estimate.enhance
+            keys = dataclasses.replace(keys, resolved=own_list.items)
+            mask_sizes = {
+                i: self.mask_sizes[at] for i, at in enumerate(own_list.origins) if at in self.mask_sizes
+            }
+        require_fit(keys.enhance, *size, mask_sizes)
         plan = plan_video(index, self.settings.consistency, growth(self.settings))
         copied = self.settings.encode.codec == COPY
-        units = Units((), (), ()) if copied else units_of(self.keys, video, plan)
+        units = Units((), (), ()) if copied else units_of(keys, video, plan, own_list)
         container = (
             copy_extension(entry.uri, index) if copied else choose_container(index, self.settings.encode)
         )
         row = VideoRow(
             video_uri=entry.uri,
-            video_key=self.keys.video(video.source_digest, container),
+            video_key=keys.video(video.source_digest, container),
             status="done",
             source_digest=video.source_digest,
-            **_job_facts(self.keys),
+            warnings=() if estimate is None else estimate.warnings,
+            metrics={} if estimate is None else {"estimate": estimate.record()},
+            **_job_facts(keys),
         )
         chunk_keys = tuple(unit.key for unit in units.chunks)
-        task = VideoTask(video, row.video_key, container, output_relative(entry, container), chunk_keys)
+        task = VideoTask(
+            video,
+            row.video_key,
+            container,
+            output_relative(entry, container),
+            chunk_keys,
+            untouched=own_list is not None and not own_list.items,
+        )
         done = find_row(self.store, entry.uri, row.video_key)
         if done is not None and not is_published(self.store, done):
             done = None
         left = [unit for unit in units.chunks if not self._is_done(unit.key)]
         missing = missing_references(units, left, self._is_done)
-        job = VideoJob(task, row, self.keys, plan, () if done else missing, () if done else tuple(left))
+        job = VideoJob(task, row, keys, plan, () if done else missing, () if done else tuple(left))
         chunks_done = len(units.chunks) if done else len(units.chunks) - len(left)
         record = {
             "video_uri": entry.uri,
@@ -168,6 +201,8 @@ class _Planner:
             "knots_placed": self.settings.consistency.knots,
             "scene_list": [scene.record() for scene in plan.scenes],
         }
+        if estimate is not None:
+            record["estimate"] = estimate.record()
         return _Planned(job, done, chunks_done, record)
 
     def _is_done(self, key: str) -> bool:
@@ -221,7 +256,8 @@ class Rejected:
 @dataclass(frozen=True)
 class JobPlan:
     """What a run would do. ``consistency`` counts knots (anchors among them) and says how they are placed;
-    ``estimate`` holds frames and bytes still to be computed."""
+    ``estimate`` holds frames and bytes still to be computed; ``auto`` by video what its estimated degradation
+    is."""
 
     videos: int
     scenes: int
@@ -232,6 +268,7 @@ class JobPlan:
     consistency: dict[str, Any] = field(default_factory=dict)
     estimate: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    auto: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def plan_job(settings: JobSettings) -> JobPlan:
@@ -272,21 +309,26 @@ def plan_job(settings: JobSettings) -> JobPlan:
         rejected=tuple(rejected),
         consistency=_consistency(planned, settings),
         estimate=_estimate(planned, settings),
-        warnings=sharing_warnings(settings.consistency) if settings.enhance else (),
+        warnings=job_warnings(settings),
+        auto={
+            item.record["video_uri"]: item.record["estimate"] for item in planned if "estimate" in item.record
+        },
     )
 
 
 def _index_here(
     entry: CatalogEntry, settings: JobSettings, chunks: ChunkStore
-) -> tuple[VideoRef, VideoIndex] | SourceError:
+) -> tuple[VideoRef, VideoIndex, Estimate | None] | SourceError:
     directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")
     try:
         path, source_digest = SourceCache(directory, settings.storage).local_path(entry.uri)
         video = VideoRef(entry.uri, source_digest, index_key(source_digest, settings.limits, settings.video))
         receipt = chunks.lookup(video.index_key)
         if receipt is not None:
-            return video, index_from_bytes(chunks.read(receipt))
-        return video, build_index(path, entry.uri, settings.limits, source_digest, settings.video)
+            index = index_from_bytes(chunks.read(receipt))
+        else:
+            index = build_index(path, entry.uri, settings.limits, source_digest, settings.video)
+        return video, index, estimate_here(settings, video, index, path, chunks)
     except SourceError as error:
         return error
 

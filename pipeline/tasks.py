@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
+from pipeline.auto_degradation import estimate_video
 from pipeline.cluster import begin_attempt
 from pipeline.commit import ChunkStore, publish_video
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import ReelweaveError, SourceError, StoreError
-from pipeline.job_keys import index_key
-from pipeline.keys import code_digest
+from pipeline.job_keys import estimate_key, index_key
+from pipeline.keys import canonical_json, code_digest
 from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow
 from pipeline.redact import redacted
@@ -145,11 +146,27 @@ def index_source(row: Row, context: TaskContext) -> Row:
     return guarded(row, context, "index", work)
 
 
+def estimate_source(row: Row, context: TaskContext) -> Row:
+    """Estimate how an indexed source was degraded, once per index and code; adds nothing to the row."""
+
+    def work() -> Row:
+        key = estimate_key(row["index_key"])
+        if context.chunks.lookup(key) is None:
+            path = context.sources.open_verified(row["uri"], row["source_digest"])
+            facts = estimate_video(path, _index(context, row["index_key"]))
+            context.chunks.commit_bytes(key, ".estimate.json", canonical_json(facts), {})
+        return {}
+
+    return guarded(row, context, "estimate", work)
+
+
 def decode_unit(row: Row, context: TaskContext) -> Row:
     """Decode a unit's frames and fetch its references: adds ``frames`` and ``references``."""
     task = UnitTask.from_json(row["task"])
 
     def work() -> Row:
+        if task.untouched:
+            return {}
         index = _index(context, task.video.index_key)
         path = context.sources.open_verified(task.video.uri, task.video.source_digest)
         return {
@@ -177,18 +194,24 @@ class EnhanceUnits:
 
     def _enhance(self, row: Row) -> Row:
         task = UnitTask.from_json(row["task"])
+        if task.untouched:
+            return {}
+        enhancer = self._enhancer
+        if task.enhance:
+            origins, items = zip(*json.loads(task.enhance), strict=True)
+            enhancer = enhancer.applying(items, origins)
         frames = FrameTask(task.video.source_digest, task.scene, task.ordinals)
         references = {name: blob.tobytes() for name, blob in load(row["references"]).items()}
         anchors = references.pop("anchors", None)
         small = {name: value for name, value in row.items() if name not in ("frames", "references")}
         if task.level == "chunk":
             knots = {int(ordinal): blob for ordinal, blob in references.items()}
-            pictures = self._enhancer.chunk(frames, row["frames"], task.grid, anchors, knots)
+            pictures = enhancer.chunk(frames, row["frames"], task.grid, anchors, knots)
             return {"frames": pictures, "references": b""}
         if task.level == "anchors":
-            self._commit(task.key, self._enhancer.anchors(frames, row["frames"]), "anchors")
+            self._commit(task.key, enhancer.anchors(frames, row["frames"]), "anchors")
         else:
-            made = self._enhancer.knots(frames, row["frames"], anchors)
+            made = enhancer.knots(frames, row["frames"], anchors)
             for knot, key in task.makes:
                 self._commit(key, made[knot], "knot")
         return {**small, "frames": _NO_FRAMES, "references": b""}
@@ -203,6 +226,9 @@ def encode_unit(row: Row, context: TaskContext) -> Row:
 
     def work() -> Row:
         check_encoder(context.encode.codec)
+        if task.untouched:
+            _transcode(task, context)
+            return {}
         index = _index(context, task.video.index_key)
         source = context.sources.open_verified(task.video.uri, task.video.source_digest)
         # Decoding once more is cheap beside the network, and lets rows travel without the source's planes.
@@ -222,17 +248,21 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
 
     def work() -> Row:
         check_encoder(context.encode.codec)
-        index = _index(context, task.video.index_key)
-        source = context.sources.open_verified(task.video.uri, task.video.source_digest)
-        first, last = task.ordinals[0], task.ordinals[-1] + 1
-        with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
-            path = os.path.join(folder, "segment.mkv")
-            frames = treated_frames(source, index, first, last)
-            segment = encode_source_segment(path, frames, task.gops, index, context.encode)
-            context.chunks.commit(task.key, ".mkv", path, {"segment": _segment_facts(segment)})
+        _transcode(task, context)
         return {}
 
     return _small(guarded(row, context, "encode", work))
+
+
+def _transcode(task: UnitTask, context: TaskContext) -> None:
+    index = _index(context, task.video.index_key)
+    source = context.sources.open_verified(task.video.uri, task.video.source_digest)
+    first, last = task.ordinals[0], task.ordinals[-1] + 1
+    with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
+        path = os.path.join(folder, "segment.mkv")
+        frames = treated_frames(source, index, first, last)
+        segment = encode_source_segment(path, frames, task.gops, index, context.encode)
+        context.chunks.commit(task.key, ".mkv", path, {"segment": _segment_facts(segment)})
 
 
 def assemble_video(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow | Failure:
@@ -267,7 +297,13 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
                 source, index, paths, segments, finished, video.container, context.encode
             )
             verified = verify_file(
-                finished, source, index, segments, assembly, context.encode, identity=context.identity
+                finished,
+                source,
+                index,
+                segments,
+                assembly,
+                context.encode,
+                identity=context.identity or video.untouched,
             )
         if verified.problems:
             raise SourceError(
@@ -279,7 +315,7 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
         row = dataclasses.replace(
             row,
             **verified_facts(verified),
-            warnings=(*index.warnings, *assembly.warnings, *verified.warnings),
+            warnings=(*row.warnings, *index.warnings, *assembly.warnings, *verified.warnings),
             dropped_streams=assembly.dropped_streams,
             versions={**row.versions, "ffmpeg": verified.object.ffmpeg},
             metrics={

@@ -8,6 +8,9 @@ from typing import Literal
 
 Level = Literal["anchors", "knots", "chunk"]
 
+#: ``UnitTask.enhance`` of a video to which nothing is done.
+UNTOUCHED = "[]"
+
 
 @dataclass(frozen=True)
 class VideoRef:
@@ -25,6 +28,8 @@ class UnitTask:
     ``grid`` are the knots around them; ``gops`` the GOP sizes of a chunk. What it reads lies in the chunk
     store under ``anchors_key`` ("" when none) and ``knot_keys`` (pairs of ordinal and key). Knots are
     committed one by one, as ``makes`` (pairs of ordinal and key) says; anything else under ``key``.
+    ``enhance`` is JSON, pairs of place in the job's list and item, where that list is not the job's; "" where
+    it is.
     """
 
     level: Level
@@ -38,6 +43,12 @@ class UnitTask:
     anchors_key: str = ""
     knot_keys: tuple[tuple[int, str], ...] = ()
     makes: tuple[tuple[int, str], ...] = ()
+    enhance: str = ""
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing is done to the frames of an enhancing job."""
+        return self.enhance == UNTOUCHED
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -59,19 +70,21 @@ class UnitTask:
             anchors_key=raw["anchors_key"],
             knot_keys=tuple((ordinal, key) for ordinal, key in raw["knot_keys"]),
             makes=tuple((ordinal, key) for ordinal, key in raw["makes"]),
+            enhance=raw["enhance"],
         )
 
 
 @dataclass(frozen=True)
 class VideoTask:
     """Assembly of one video: segments of ``chunk_keys`` in order become ``output_rel``, a ``container``
-    file; its manifest row is committed under ``video_key``."""
+    file; its manifest row is committed under ``video_key``. ``untouched``: nothing was done to its frames."""
 
     video: VideoRef
     video_key: str
     container: str
     output_rel: str
     chunk_keys: tuple[str, ...]
+    untouched: bool = False
 
 
 @dataclass(frozen=True)

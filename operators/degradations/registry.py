@@ -10,7 +10,7 @@ import numpy as np
 from operators.degradations.base import ForwardOperator
 from operators.degradations.blur import BoxBlur, GaussianBlur, KernelBlur
 from operators.degradations.clipping import Clipping
-from operators.degradations.colorization import LUMA_WEIGHTS, MEAN_WEIGHTS, Colorization
+from operators.degradations.colorization import MEAN_WEIGHTS, Colorization
 from operators.degradations.composition import compose
 from operators.degradations.denoise import Denoise
 from operators.degradations.destriping import Destriping
@@ -29,6 +29,7 @@ from operators.degradations.salt_and_pepper import SaltAndPepper
 from operators.degradations.shot_noise import ShotNoise
 from operators.degradations.super_resolution import AreaDownsampling, BicubicDownsampling, CubicSubsampling
 from operators.errors import OperatorError
+from operators.luma import LUMA_WEIGHTS
 
 Spec = Mapping[str, Any]
 Assets = Mapping[str, np.ndarray]

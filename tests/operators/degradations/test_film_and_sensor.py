@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from operators.degradations.colorization import LUMA_WEIGHTS, Colorization
+from operators.degradations.colorization import Colorization
 from operators.degradations.destriping import Destriping
 from operators.degradations.film_damage import SCRATCH_FRAMES, dust_masks, scratch_masks
 from operators.degradations.inpainting import Inpainting
