@@ -28,7 +28,11 @@ NEEDS: dict[str, tuple[str, ...]] = {
 #: Solvers for models of another kind than a diffusion: never suggested.
 OTHER_MODELS = ("latino", "flowchef", "flowdps")
 
+#: Solvers that restore frames together where a degradation couples them.
+CLIPS = ("dpir", "diffpir", "video_latent")
+
 _WORDS = {
+    "framewise": "a degradation of every frame on its own",
     "linear": "a linear degradation",
     "has_pinv": "a degradation with a pseudo-inverse",
     "has_prox": "a degradation whose fit has a closed form",
@@ -42,6 +46,10 @@ _KERNELS = ("motion", "disk", "anisotropic")
 def lacking(kind: str, kernel: str | None) -> frozenset[str]:
     """The flags that do not hold of a ``degradation`` of this kind and, for blurs, kernel."""
     lacks = {"linear", "has_adjoint"} if kind in _NONLINEAR else set()
+    if kind == "temporal_blur":
+        lacks.add("framewise")
+    if kind == "flicker":
+        lacks = {"linear"}
     if kind == "deblur" and kernel == "lens":
         lacks = {"linear", "has_adjoint", "has_pinv", "has_prox"}
     if kind == "salt_and_pepper":
@@ -54,11 +62,13 @@ def lacking(kind: str, kernel: str | None) -> frozenset[str]:
 def misfit(solver: str, kind: str, kernel: str | None) -> str:
     """Why ``solver`` cannot restore such a degradation and what can; nothing when it can."""
     lacks = lacking(kind, kernel)
-    missing = [need for need in NEEDS[solver] if need in lacks]
+    missing = [need for need in _needs(solver) if need in lacks]
     if not missing:
         return ""
-    works = [
-        name for name, needs in NEEDS.items() if name not in OTHER_MODELS and not lacks.intersection(needs)
-    ]
+    works = [name for name in NEEDS if name not in OTHER_MODELS and not lacks.intersection(_needs(name))]
     degradation = f"{kind} with kernel {kernel}" if kind == "deblur" else kind
     return f"{solver} needs {_WORDS[missing[0]]}, and {degradation} is none; use one of {', '.join(works)}"
+
+
+def _needs(solver: str) -> tuple[str, ...]:
+    return NEEDS[solver] if solver in CLIPS else (*NEEDS[solver], "framewise")

@@ -20,7 +20,7 @@ from safetensors.numpy import load
 from operators.attention.install import install
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.policies.registry import Surroundings, build_policy, copies_of, matcher
-from operators.attention.policies.scene import Anchors, JointAnchors
+from operators.attention.policies.scene import Anchors, Independent, JointAnchors
 from operators.correspondence.chunk_fields import chunk_fields
 from operators.correspondence.fields import Field
 from operators.correspondence.fused_prior import LatentFusion
@@ -30,16 +30,16 @@ from operators.noise import FrameDraws, frame_noise
 from operators.pictures import to_pictures, to_tensor
 from operators.replay import Finished, Trajectories, run_stage
 from operators.style.style_aligned import style_reference
-from operators.style.transport import LatentStatistics, latent_statistics
+from operators.style.transport import latent_statistics
 from operators.warped_noise import Moved, warped_frame_noise
 from pipeline.batches import batches_of, knots_around
-from pipeline.enhancement.motion import flow_pictures, moved_cells
+from pipeline.enhancement.motion import clip_flows, flow_pictures, moved_cells
 from pipeline.enhancement.references import (
     Arrays,
+    learned_arrays,
     packed,
     split_anchors,
     statistics_arrays,
-    statistics_of,
     style_from_bytes,
     style_to_bytes,
 )
@@ -48,6 +48,7 @@ from pipeline.enhancement.stages import StageBuilder, timesteps_of
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import SpecError
 from pipeline.sharing_policies import facts_of, needs_features, needs_motion
+from pipeline.windows import blur_radius, uses_flow, windows_of
 
 #: Latent cells along the longer side of a style reference: 512 px for 8x autoencoders, 256 px for 4x.
 STYLE_CELLS = 64
@@ -58,7 +59,8 @@ class Enhancer:
 
     References travel as safetensors bytes: per stage s ``s/z`` (float32 trajectories [R, S, C, h, w]), for
     stylization of anchors ``s/mean`` and ``s/covariance``, where tokens are matched ``s/source`` (float32
-    clean latents of the sources [R, C, h, w]), and ``pictures`` (final, quantised). With ``warp_noise`` or
+    clean latents of the sources [R, C, h, w]), for operators that anchors teach ``s/learned/<asset>``, and
+    ``pictures`` (final, quantised). With ``warp_noise`` or
     ``fusion`` also ``source`` (uint8 [R, h, w]), small enough to find motion in.
     """
 
@@ -114,9 +116,14 @@ class Enhancer:
             return style_to_bytes(style_reference(x, timesteps_of(item), BoundPrior(self.model)))
 
     def anchors(self, task: FrameTask, frames: np.ndarray[Any, Any]) -> bytes:
-        """L1: the anchors [A, h, w, 3] of one scene, denoised jointly."""
-        copies = copies_of(self.config.consistency.sharing)
-        (blob,) = self._references(task, frames, [task.ordinals], JointAnchors(copies), None)
+        """L1: the anchors [A, h, w, 3] of one scene, denoised jointly, and what they teach about operators.
+
+        Where nobody reads them they do not read each other either.
+        """
+        how, policy = self.config.consistency, Independent()
+        if facts_of(how).anchors != "none":
+            policy = JointAnchors(copies_of(how.sharing))
+        (blob,) = self._references(task, frames, [task.ordinals], policy, None)
         return blob
 
     def knots(self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes | None) -> dict[int, bytes]:
@@ -144,7 +151,8 @@ class Enhancer:
         """
         scene = load(anchors) if anchors is not None else None
         known = {ordinal: load(blob) for ordinal, blob in knots.items()}
-        at_anchors = {} if scene is None else split_anchors(scene)
+        read = scene if facts_of(self.config.consistency).anchors != "none" else None
+        at_anchors = {} if read is None else split_anchors(read)
         seen = {**at_anchors, **known}
         known |= {ordinal: blob for ordinal, blob in at_anchors.items() if ordinal in grid}
         how = self.config.consistency
@@ -154,19 +162,22 @@ class Enhancer:
         offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
         current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
         for number in range(len(self.config.enhance) if batches else 0):
+            if number == 0 and task.halo:
+                together = self._windows(task, grid)
+                current = [torch.stack([together[ordinal] for ordinal in batch]) for batch in batches]
+                continue
             moved = {}
             if needs_motion(how):
                 moved = moved_cells(number, frames, task.ordinals, grid, seen, self.sizes)
             units = [
                 self._unit(task, number, batch, y, moved) for batch, y in zip(batches, current, strict=True)
             ]
-            trajectories = self._trajectories(number, scene, known)
+            trajectories = self._trajectories(number, read, known)
             fields = self._fields(number, units, grid, seen, tuple(at_anchors))
             around = Surroundings(task.ordinals[0], tuple(grid), tuple(at_anchors), fields)
             policy = build_policy(how.sharing, around, merge=how.merge)
             fusion = LatentFusion(moved, how.fusion) if how.fusion else None
-            content = statistics_of(scene, number)
-            finished = self._run(number, units, policy, trajectories, content, fusion=fusion)
+            finished = self._run(task, number, units, policy, trajectories, scene, fusion=fusion)
             current = [unit.pictures.clamp(-1, 1) for unit in finished]
         for batch, pictures in zip(batches, current, strict=True):
             done |= dict(zip(batch, to_pictures(pictures, frames.dtype), strict=True))
@@ -196,8 +207,11 @@ class Enhancer:
                 for arrays, y in zip(left, current, strict=True):
                     arrays[f"{number}/source"] = self._sources(number, y).cpu().numpy()
             trajectories = self._trajectories(number, scene, {})
-            content = statistics_of(left[0] if scene is None else scene, number)
-            finished = self._run(number, units, policy, trajectories, content, trace=True)
+            if scene is None and self._stages.learns(number):
+                (first,) = self._run(task, number, units, policy, trajectories, left[0], learn=True)
+                left[0] |= learned_arrays(number, first.learned)
+            known = left[0] if scene is None else scene
+            finished = self._run(task, number, units, policy, trajectories, known, trace=True)
             for arrays, done in zip(left, finished, strict=True):
                 arrays[f"{number}/z"] = done.trajectory.cpu().numpy()
             current = [done.pictures.clamp(-1, 1) for done in finished]
@@ -267,26 +281,68 @@ class Enhancer:
 
     def _run(
         self,
+        task: FrameTask,
         number: int,
         units: Sequence[Unit],
         policy: SharingPolicy,
         trajectories: Trajectories,
-        content: LatentStatistics | None,
+        scene: Arrays | None,
         *,
         fusion: LatentFusion | None = None,
         trace: bool = False,
+        learn: bool = False,
     ) -> list[Finished]:
-        """Pad, run one stage, crop. ``content`` are the statistics of the scene's anchors."""
+        """Pad, run one stage, crop. ``scene`` is what the scene's anchors left."""
         height, width = units[0].y.shape[2:]
         scale = self.sizes.scale(number)
         padded = [dataclasses.replace(unit, y=self.sizes.padded(number, unit.y)) for unit in units]
-        stage = self._stages.stage(number, (height, width), content)
+        stages = [
+            self._stages.stage(number, (height, width), scene, learn=learn, own=assets)
+            for assets in self._own_assets(task, number, units)
+        ]
+        solvers = [stage.solver for stage in stages] if len(stages) > 1 else ()
         with torch.no_grad():
-            finished = run_stage(stage, padded, policy, trajectories, fusion=fusion, trace=trace)
+            finished = run_stage(
+                stages[0], padded, policy, trajectories, fusion=fusion, trace=trace, solvers=solvers
+            )
         return [
-            Finished(done.pictures[:, :, : height * scale, : width * scale], done.trajectory)
+            dataclasses.replace(done, pictures=done.pictures[:, :, : height * scale, : width * scale])
             for done in finished
         ]
+
+    def _windows(self, task: FrameTask, grid: Sequence[int]) -> dict[int, torch.Tensor]:
+        """The first stage's pictures [3, h, w] by ordinal, where frames are restored together."""
+        windows = windows_of(task.ordinals, grid, task.halo, task.scene_range)
+        item, sizes = self.config.enhance[0], self.sizes
+        restored: dict[int, torch.Tensor] = {}
+        for window in windows:
+            frames = np.stack([task.around[ordinal] for ordinal in window.ordinals])
+            measured = np.stack([task.around[ordinal] for ordinal in window.measured(blur_radius(item))])
+            sides = frames.shape[1:3]
+            flows = clip_flows(0, frames, sides, sizes, self.config.device) if uses_flow(item) else None
+            unit = self._unit(task, 0, window.ordinals, to_tensor(measured, self.config.device))
+            (assets,) = self._own_assets(task, 0, [unit])
+            assets["open_ends"] = np.array([window.open_left, window.open_right])
+            stage = self._stages.stage(0, sides, None, own=assets, flows=flows)
+            whole = dataclasses.replace(unit, y=sizes.padded(0, unit.y))
+            with torch.no_grad():
+                (done,) = run_stage(stage, [whole], Independent())
+            height, width = (side * sizes.scale(0) for side in sides)
+            kept = done.pictures[window.first - window.begin : window.last - window.begin, :, :height, :width]
+            restored |= dict(zip(range(window.first, window.last), kept.clamp(-1, 1), strict=True))
+        return restored
+
+    def _own_assets(self, task: FrameTask, number: int, units: Sequence[Unit]) -> list[Arrays]:
+        """What the operator of stage ``number`` needs to know of the frames of each unit; once for all where
+        it treats frames alike."""
+        if number in task.masks:
+            masks = task.masks[number]
+            return [{"mask": np.stack([masks[ordinal] for ordinal in unit.ordinals])} for unit in units]
+        if self._stages.knows_time(number):
+            return [
+                {"ordinals": np.array(unit.ordinals), "rows": np.array(unit.y.shape[2])} for unit in units
+            ]
+        return [{}]
 
     def _noise(
         self,

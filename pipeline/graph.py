@@ -122,7 +122,10 @@ def run_job(
             code_digest(),
             identity=not settings.enhance,
             fence=lease.fence,
+            mask_clips=tuple((number, clip.video) for number, clip in pictures.clips.items()),
         )
+        for clip in pictures.clips.values():
+            clip.commit(ChunkStore(store))
         keys = JobKeys(settings, digest, cluster.device, mask_digests=pictures.mask_digests)
         run = _Run(run_id, settings, store, cluster, context, on_event, lease)
         try:

@@ -22,6 +22,7 @@ from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.job_warnings import job_warnings
 from pipeline.keys import digest
 from pipeline.manifest import VideoRow, find_row
+from pipeline.mask_clips import MaskSize
 from pipeline.model_files import model_digest
 from pipeline.pictures import load_pictures
 from pipeline.plan import VideoPlan, plan_video
@@ -87,7 +88,7 @@ def plan_videos(
     indexed: Sequence[tuple[CatalogEntry, dict[str, Any]]],
     chunks: ChunkStore,
     store: Store,
-    mask_sizes: Mapping[int, tuple[int, int]],
+    mask_sizes: Mapping[int, MaskSize],
 ) -> Job:
     """Plan every indexed source and drop what is committed already.
 
@@ -123,7 +124,7 @@ class _Planner:
     keys: JobKeys
     chunks: ChunkStore
     store: Store
-    mask_sizes: Mapping[int, tuple[int, int]]
+    mask_sizes: Mapping[int, MaskSize]
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
         if row["status"] == "failed":
@@ -158,7 +159,7 @@ class _Planner:
             mask_sizes = {
                 i: self.mask_sizes[at] for i, at in enumerate(own_list.origins) if at in self.mask_sizes
             }
-        require_fit(keys.enhance, *size, mask_sizes)
+        require_fit(keys.enhance, *size, mask_sizes, index.frames)
         plan = plan_video(index, self.settings.consistency, growth(self.settings))
         copied = self.settings.encode.codec == COPY
         units = Units((), (), ()) if copied else units_of(keys, video, plan, own_list)

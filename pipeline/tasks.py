@@ -31,6 +31,7 @@ from pipeline.job_keys import estimate_key, index_key
 from pipeline.keys import canonical_json, code_digest
 from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow
+from pipeline.mask_clips import by_ordinal, decode_masks
 from pipeline.redact import redacted
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
 from pipeline.source_cache import SourceCache
@@ -48,18 +49,20 @@ from pipeline.video.rgb import decode_rgb
 from pipeline.video.treat import treated_frames
 from pipeline.video.types import Assembly, Segment, VideoIndex
 from pipeline.video.verify import verify_file
-from pipeline.work import Failure, UnitTask, VideoTask
+from pipeline.work import Failure, UnitTask, VideoRef, VideoTask
 
 Row = dict[str, Any]
 
 _CACHED_INDEXES = 8
+#: Names of masks among what a decoded unit carries.
+_MASK = "mask/"
 _NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class TaskContext:
     """What every task of a run needs; a few hundred bytes. ``identity``: nothing is enhanced; ``fence``
-    is the token of the run's lease."""
+    is the token of the run's lease; ``mask_clips`` are mask videos by index in ``enhance``."""
 
     output: str
     storage: StorageSettings
@@ -71,6 +74,7 @@ class TaskContext:
     code: str
     identity: bool = False
     fence: Fence = NO_LEASE
+    mask_clips: tuple[tuple[int, VideoRef], ...] = ()
 
     @property
     def chunks(self) -> ChunkStore:
@@ -170,8 +174,8 @@ def decode_unit(row: Row, context: TaskContext) -> Row:
         index = _index(context, task.video.index_key)
         path = context.sources.open_verified(task.video.uri, task.video.source_digest)
         return {
-            "frames": decode_rgb(path, index, task.ordinals),
-            "references": _fetch_references(context, task),
+            "frames": decode_rgb(path, index, task.decoded),
+            "references": save({**_fetch_references(context, task), **_masks(context, task)}),
         }
 
     return guarded({**row, "frames": _NO_FRAMES, "references": b""}, context, "decode", work)
@@ -200,18 +204,34 @@ class EnhanceUnits:
         if task.enhance:
             origins, items = zip(*json.loads(task.enhance), strict=True)
             enhancer = enhancer.applying(items, origins)
-        frames = FrameTask(task.video.source_digest, task.scene, task.ordinals)
-        references = {name: blob.tobytes() for name, blob in load(row["references"]).items()}
+        carried = load(row["references"])
+        names = [name for name in carried if name.startswith(_MASK)]
+        masks = {int(name.removeprefix(_MASK)): carried.pop(name) for name in names}
+        if task.enhance:
+            masks = {i: masks[at] for i, at in enumerate(origins) if at in masks}
+        decoded, pictures_of = task.decoded, row["frames"]
+        frames = FrameTask(
+            task.video.source_digest,
+            task.scene,
+            task.ordinals,
+            by_ordinal(masks, decoded),
+            dict(zip(decoded, pictures_of, strict=True)) if task.halo else {},
+            task.halo,
+            task.scene_range,
+        )
+        before = decoded.index(task.ordinals[0])
+        own = pictures_of[before : before + len(task.ordinals)]
+        references = {name: blob.tobytes() for name, blob in carried.items()}
         anchors = references.pop("anchors", None)
         small = {name: value for name, value in row.items() if name not in ("frames", "references")}
         if task.level == "chunk":
             knots = {int(ordinal): blob for ordinal, blob in references.items()}
-            pictures = enhancer.chunk(frames, row["frames"], task.grid, anchors, knots)
+            pictures = enhancer.chunk(frames, own, task.grid, anchors, knots)
             return {"frames": pictures, "references": b""}
         if task.level == "anchors":
-            self._commit(task.key, enhancer.anchors(frames, row["frames"]), "anchors")
+            self._commit(task.key, enhancer.anchors(frames, own), "anchors")
         else:
-            made = enhancer.knots(frames, row["frames"], anchors)
+            made = enhancer.knots(frames, own, anchors)
             for knot, key in task.makes:
                 self._commit(key, made[knot], "knot")
         return {**small, "frames": _NO_FRAMES, "references": b""}
@@ -350,13 +370,21 @@ def read_committed(context: TaskContext, key: str) -> bytes:
     return chunks.read(receipt)
 
 
-def _fetch_references(context: TaskContext, task: UnitTask) -> bytes:
+def _fetch_references(context: TaskContext, task: UnitTask) -> dict[str, np.ndarray[Any, Any]]:
     keys = {str(ordinal): key for ordinal, key in task.knot_keys}
     if task.anchors_key:
         keys["anchors"] = task.anchors_key
-    return save(
-        {name: np.frombuffer(read_committed(context, key), dtype=np.uint8) for name, key in keys.items()}
-    )
+    return {name: np.frombuffer(read_committed(context, key), dtype=np.uint8) for name, key in keys.items()}
+
+
+def _masks(context: TaskContext, task: UnitTask) -> dict[str, np.ndarray[Any, Any]]:
+    """Masks of the unit's frames out of mask videos."""
+    found = {}
+    for number, clip in context.mask_clips:
+        path = context.sources.open_verified(clip.uri, clip.source_digest)
+        masks = decode_masks(path, _index(context, clip.index_key), task.decoded)
+        found[f"{_MASK}{number}"] = masks
+    return found
 
 
 _INDEXES: OrderedDict[tuple[str, str], VideoIndex] = OrderedDict()

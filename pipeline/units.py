@@ -11,7 +11,8 @@ from pipeline.job_keys import JobKeys
 from pipeline.keys import canonical_json, digest
 from pipeline.manifest import ChunkRow
 from pipeline.plan import ChunkPlan, ScenePlan, VideoPlan
-from pipeline.sharing_policies import POLICIES, facts_of
+from pipeline.sharing_policies import POLICIES, facts_of, needs_anchors
+from pipeline.windows import halo_of
 from pipeline.work import UnitTask, VideoRef
 
 
@@ -28,7 +29,8 @@ def units_of(keys: JobKeys, video: VideoRef, plan: VideoPlan, own_list: Resolved
     """All units of a video, in presentation order. ``own_list``: its ``enhance`` list, the one of ``keys``,
     where that is not the job's."""
     sharing = facts_of(keys.settings.consistency) if keys.enhance else POLICIES["none"]
-    anchors = _anchor_units(keys, video, plan.scenes if sharing.anchors != "none" else ())
+    anchored = needs_anchors(keys.settings.consistency, keys.enhance)
+    anchors = _anchor_units(keys, video, plan.scenes if anchored else ())
     anchor_keys = {unit.scene: unit.key for unit in anchors}
     knot_keys: dict[int, str] = {}
     for scene in plan.scenes if sharing.knots else ():
@@ -41,7 +43,10 @@ def units_of(keys: JobKeys, video: VideoRef, plan: VideoPlan, own_list: Resolved
     units = Units(
         tuple(anchors),
         tuple(_knot_units(video, plan.chunks, anchor_keys, knot_keys)),
-        tuple(_chunk_unit(keys, video, chunk, anchor_keys, knot_keys) for chunk in plan.chunks),
+        tuple(
+            _chunk_unit(keys, video, chunk, plan.scenes[chunk.scene], anchor_keys, knot_keys)
+            for chunk in plan.chunks
+        ),
     )
     return units if own_list is None else _under(units, own_list)
 
@@ -150,6 +155,7 @@ def _chunk_unit(
     keys: JobKeys,
     video: VideoRef,
     chunk: ChunkPlan,
+    scene: ScenePlan,
     anchor_keys: Mapping[int, str],
     knot_keys: Mapping[int, str],
 ) -> UnitTask:
@@ -166,4 +172,6 @@ def _chunk_unit(
         gops=chunk.gops,
         anchors_key=anchors_key,
         knot_keys=mine,
+        halo=halo_of(keys.enhance),
+        scene_range=(scene.first, scene.last),
     )

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from pipeline.windows import reach
+
 Level = Literal["anchors", "knots", "chunk"]
 
 #: ``UnitTask.enhance`` of a video to which nothing is done.
@@ -29,7 +31,8 @@ class UnitTask:
     store under ``anchors_key`` ("" when none) and ``knot_keys`` (pairs of ordinal and key). Knots are
     committed one by one, as ``makes`` (pairs of ordinal and key) says; anything else under ``key``.
     ``enhance`` is JSON, pairs of place in the job's list and item, where that list is not the job's; "" where
-    it is.
+    it is. Where frames are restored together, ``halo`` more are needed on both sides, as far as the scene
+    ``scene_range`` (first, last exclusive) goes.
     """
 
     level: Level
@@ -44,6 +47,15 @@ class UnitTask:
     knot_keys: tuple[tuple[int, str], ...] = ()
     makes: tuple[tuple[int, str], ...] = ()
     enhance: str = ""
+    halo: int = 0
+    scene_range: tuple[int, int] = (0, 0)
+
+    @property
+    def decoded(self) -> tuple[int, ...]:
+        """The frames that are needed, with their halo."""
+        if not self.halo:
+            return self.ordinals
+        return tuple(range(*reach(self.ordinals[0], self.ordinals[-1] + 1, self.halo, self.scene_range)))
 
     @property
     def untouched(self) -> bool:
@@ -71,6 +83,8 @@ class UnitTask:
             knot_keys=tuple((ordinal, key) for ordinal, key in raw["knot_keys"]),
             makes=tuple((ordinal, key) for ordinal, key in raw["makes"]),
             enhance=raw["enhance"],
+            halo=raw["halo"],
+            scene_range=tuple(raw["scene_range"]),
         )
 
 

@@ -1,4 +1,5 @@
-"""Motion of the frames of a chunk to the knots around them, measured on small pictures of the source."""
+"""Motion of the frames of a chunk, to the knots around them and to their neighbours, measured on small
+pictures of the source."""
 
 from __future__ import annotations
 
@@ -7,8 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
+from operators.flow.cells import at_cells
 from operators.flow.interval import motions_to_ends, small_grey
+from operators.flow.motion import motion_both_ways
+from operators.solvers.flow_loss import ClipFlows
 from operators.warped_noise import FLOW_PIXELS_PER_CELL, Moved
 from pipeline.enhancement.references import Arrays
 from pipeline.enhancement.sizes import StageSizes
@@ -50,3 +55,29 @@ def moved_cells(
             height, width = cells
             found[ordinals[i]] = Moved(knots, ends_of.at_cells(height, width, (covered[0], covered[1])))
     return found
+
+
+def clip_flows(
+    number: int, frames: Frames, sides: Sequence[int], sizes: StageSizes, device: str
+) -> ClipFlows | None:
+    """Motion between neighbours of a clip [T, h, w, 3], on the latent grid of stage ``number``, whose input
+    has ``sides`` pixels; None for a single frame."""
+    if len(frames) < 2:
+        return None
+    pictures = flow_pictures(frames, sizes)
+    padded, (height, width) = sizes.padded_sides(number, sides), sizes.cells(number, sides)
+    rows, columns = (
+        round(pixels * whole / own)
+        for pixels, whole, own in zip(pictures[0].shape, padded, sides, strict=True)
+    )
+    ways = [motion_both_ways(here, there) for here, there in itertools.pairwise(pictures)]
+    forward, backward = (
+        torch.stack(
+            [
+                torch.from_numpy(at_cells(motion, height, width, covered=(rows, columns)).flow)
+                for motion in motions
+            ]
+        ).permute(0, 3, 1, 2)
+        for motions in zip(*ways, strict=True)
+    )
+    return ClipFlows(forward.to(device), backward.to(device))

@@ -48,6 +48,17 @@ def statistics_of(scene: Arrays | None, number: int) -> LatentStatistics | None:
     )
 
 
+def learned_of(scene: Arrays | None, number: int) -> Arrays:
+    """What the scene's anchors taught about the operator of stage ``number``, by asset."""
+    prefix = f"{number}/learned/"
+    return {name.removeprefix(prefix): a for name, a in (scene or {}).items() if name.startswith(prefix)}
+
+
+def learned_arrays(number: int, learned: Mapping[str, torch.Tensor]) -> Arrays:
+    """What `learned_of` reads."""
+    return {f"{number}/learned/{asset}": value.cpu().numpy() for asset, value in learned.items()}
+
+
 def style_to_bytes(reference: StyleReference) -> bytes:
     """A style reference as it is stored."""
     return packed(

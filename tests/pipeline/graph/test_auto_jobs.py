@@ -34,7 +34,7 @@ def test_each_video_gets_what_it_needs_and_the_manifest_says_so(tmp_path: Path) 
     )
     summary = run(spec.to_settings())
     rows = {Path(row.video_uri).stem: row for row in summary.rows}
-    assert summary.done == 2
+    assert summary.done == 2, summary.rows
     (denoise,) = rows["noisy"].metrics["estimate"]["degradations"]
     assert denoise["noise"] == pytest.approx(12.0 / 255.0, rel=0.15)
     assert rows["clean"].metrics["estimate"]["degradations"] == []
