@@ -18,11 +18,11 @@ from pipeline.commit import ChunkStore
 from pipeline.errors import SpecError
 from pipeline.job_plan import plan_job
 from pipeline.job_warnings import job_warnings
-from pipeline.keys import code_digest
 from pipeline.settings import JobSettings
 from pipeline.store import Store
-from pipeline.tasks import TaskContext, estimate_source, index_source
+from pipeline.tasks import estimate_source, index_source
 from tests.operators.estimation.scenes import blurred, noisy, pan, with_logo
+from tests.pipeline.direct import context_of, unguarded
 from tests.pipeline.films import write_film
 from tests.support.shared import shared_dir
 
@@ -100,7 +100,7 @@ def test_a_video_is_looked_at_once_and_the_plan_reads_what_was_found(
 ) -> None:
     source = write_film(tmp_path / "film.mkv", noisy(FILM, 10.0, 1))
     settings = job(source, tmp_path / "out")
-    monkeypatch.setattr(tasks, "guarded", lambda row, context, step, work: {**row, **work()})
+    unguarded(monkeypatch)
     looks: list[str] = []
 
     def counted(path: str, index: Any) -> dict[str, Any]:
@@ -109,16 +109,7 @@ def test_a_video_is_looked_at_once_and_the_plan_reads_what_was_found(
 
     estimate = tasks.estimate_video
     monkeypatch.setattr(tasks, "estimate_video", counted)
-    context = TaskContext(
-        settings.output,
-        settings.storage,
-        settings.limits,
-        settings.video,
-        settings.encode,
-        ledger="",
-        max_attempts=1,
-        code=code_digest(),
-    )
+    context = context_of(settings)
     row = index_source({"uri": source}, context)
     assert estimate_source(row, context) == row
     assert estimate_source(row, context) == row
