@@ -57,7 +57,8 @@ class _Size:
     interval: int
 
 
-QUICK, FULL, SAMPLED = _Size(17, 96, 4), _Size(41, 128, 8), _Size(17, 64, 4)
+#: Samples differ by their noise, so that an index needs many borders: small pictures, short intervals.
+QUICK, FULL, SAMPLED = _Size(17, 96, 4), _Size(41, 128, 8), _Size(41, 64, 4)
 
 
 @dataclass(frozen=True)
