@@ -26,12 +26,12 @@ from operators.correspondence.fields import Field
 from operators.correspondence.fused_prior import LatentFusion
 from operators.errors import ModelError
 from operators.models import BoundPrior, LatentModel
-from operators.noise import FrameDraws, frame_noise
+from operators.noise import frame_noise
 from operators.pictures import to_pictures, to_tensor
 from operators.replay import Finished, Trajectories, run_stage
 from operators.style.style_aligned import style_reference
 from operators.style.transport import latent_statistics
-from operators.warped_noise import Moved, warped_frame_noise
+from operators.warped_noise import Moved, WarpedDraws, warped_frame_noise
 from pipeline.batches import batches_of, knots_around
 from pipeline.enhancement.motion import clip_flows, flow_pictures, moved_cells
 from pipeline.enhancement.references import (
@@ -263,13 +263,14 @@ class Enhancer:
         y: torch.Tensor,
         moved: Mapping[int, Moved] = types.MappingProxyType({}),
     ) -> Unit:
-        draws = FrameDraws(
+        draws = WarpedDraws(
             seed=self.config.seed,
             source_digest=task.source_digest,
             scene=task.scene,
             frames=tuple(ordinals),
             rho=self.config.consistency.rho,
             prefix=f"stage {number}",
+            moved=moved if self.config.consistency.warp_noise else {},
         )
         return Unit(y, self._noise(task, number, ordinals, y, moved), tuple(ordinals), draws)
 
