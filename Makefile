@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-out
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check audit bench clean
 
 demo: $(READY)
 	$(BIN)/reelweave demo --out $(OUT)
@@ -16,6 +16,10 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layering.py
+	$(BIN)/python infra/audit.py
+
+audit: $(READY)
+	$(BIN)/python infra/audit.py
 
 bench: $(READY)
 	$(BIN)/reelweave bench restoration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from enum import StrEnum
 from io import TextIOWrapper
@@ -21,6 +22,7 @@ from jobs import verify as verify_command
 from jobs.bench import command as bench_command
 from jobs.console import INTERRUPTED, guarded, say
 from jobs.demo import demo as demo_command
+from pipeline.errors import SpecError
 
 app = typer.Typer(
     name="reelweave",
@@ -91,11 +93,24 @@ def run(
         str | None, typer.Option(metavar="ADDR", help="Ray cluster: auto, local or ray://...")
     ] = None,
     only: Annotated[Only | None, typer.Option(help="Try the quarantined videos again.")] = None,
+    max_failures: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="End the run when more than N videos have failed in it."),
+    ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="However many videos fail, go on: the default.")
+    ] = False,
     allow_partial: Partial = False,
 ) -> int:
-    """Run or resume a job. Exit code 0: all done, 3: some quarantined, 2: bad input, 1: failed."""
+    """Run or resume a job.
+
+    Exit code 0: all done; 3: some videos quarantined; 2: bad input, nothing was started; 1: failed, or more
+    failures than allowed; 130: interrupted. After 1 and 130 the same command resumes.
+    """
+    if keep_going and max_failures is not None:
+        raise SpecError("--keep-going allows any number of failures and --max-failures does not; give one")
     options = with_partial(overrides, allow_partial)
-    return run_command.command(job, options, address, only is Only.quarantined)
+    return run_command.command(job, options, address, only is Only.quarantined, max_failures)
 
 
 @app.command()
@@ -233,6 +248,8 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             # File names need not be text in the terminal's encoding.
             stream.reconfigure(errors="backslashreplace")
+    # A scheduler that ends us is like a person who does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except KeyboardInterrupt:

@@ -51,8 +51,8 @@ def guarded(command: Callable[_P, int]) -> Callable[_P, None]:
 
 
 def say(line: str) -> None:
-    """A line for the person watching, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """A line for the person watching, on stderr, without credentials."""
+    print(redacted(line), file=sys.stderr, flush=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -88,6 +88,6 @@ def _inner(error: BaseException) -> BaseException:
 
 def _complain(text: str, code: int) -> int:
     if os.environ.get("REELWEAVE_DEBUG") == "1":
-        say(redacted(traceback.format_exc()))
-    say(f"reelweave: {redacted(text)}")
+        say(traceback.format_exc())
+    say(f"reelweave: {text}")
     return code

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from pipeline.redact import redacted
+
 if TYPE_CHECKING:
     from pipeline.events import Event
 
@@ -70,7 +72,7 @@ class PlainProgress:
 
     def _print(self, now: float, text: str) -> None:
         self._last_line = now
-        print(f"[{now - self._start:6.1f} s] {text}", file=self._out, flush=True)
+        print(f"[{now - self._start:6.1f} s] {redacted(text)}", file=self._out, flush=True)
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def _live() -> Iterator[Callable[[Event], None]]:
 
         def show(event: Event) -> None:
             if event.kind in ("video", "log"):
-                bars.console.print(escape(event.message), highlight=False)
+                bars.console.print(escape(redacted(event.message)), highlight=False)
             if event.kind in ("phase", "chunk"):
                 total = event.total if event.total > 0 else None
                 bars.update(task, description=escape(event.message), completed=event.done, total=total)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.console import DONE, quiet_stdout, say
 from jobs.outputs import open_output
 from pipeline.errors import ReelweaveError, SpecError
+from pipeline.redact import redacted
 from pipeline.settings import StorageSettings
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def write_report(
     """
     page = build_page(store, run_id, rows, columns or {}, tuple(measures))
     path = f"runs/{run_id}/report.html"
-    store.put(path, render_report(page).encode("utf-8", "replace"))
+    store.put(path, redacted(render_report(page)).encode("utf-8", "replace"))
     return store.uri(path)
 
 

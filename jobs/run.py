@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from pipeline.graph import RunSummary
 
 
-def command(job: Path, overrides: list[str], address: str | None, only_quarantined: bool) -> int:
+def command(
+    job: Path,
+    overrides: list[str],
+    address: str | None,
+    only_quarantined: bool,
+    max_failures: int | None,
+) -> int:
     """Run a job file; exit code 0 when all is done, 3 when some videos are quarantined."""
     spec = load_spec(job, overrides)
     settings = with_address(spec.to_settings(), address)
@@ -27,19 +33,32 @@ def command(job: Path, overrides: list[str], address: str | None, only_quarantin
         say(f"warning: {warning}")
     with quiet_stdout():
         with progress() as show:
-            summary = run_spec(spec, settings, show, only_quarantined=only_quarantined)
+            summary = run_spec(
+                spec, settings, show, only_quarantined=only_quarantined, max_failures=max_failures
+            )
         write_run_report(settings, summary)
     say_summary(settings, summary)
     return QUARANTINED if summary.quarantined else DONE
 
 
 def run_spec(
-    spec: JobSpec, settings: JobSettings, on_event: Callable[[Event], None], *, only_quarantined: bool = False
+    spec: JobSpec,
+    settings: JobSettings,
+    on_event: Callable[[Event], None],
+    *,
+    only_quarantined: bool = False,
+    max_failures: int | None = None,
 ) -> RunSummary:
     """Run the job. ``settings`` are the spec's, perhaps with another address."""
     from pipeline.graph import run_job
 
-    return run_job(settings, on_event=on_event, only_quarantined=only_quarantined, job_yaml=spec.to_yaml())
+    return run_job(
+        settings,
+        on_event=on_event,
+        only_quarantined=only_quarantined,
+        max_failures=max_failures,
+        job_yaml=spec.to_yaml(),
+    )
 
 
 def with_address(settings: JobSettings, address: str | None) -> JobSettings:

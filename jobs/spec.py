@@ -184,6 +184,7 @@ class ClusterSpec(Section):
     ] = ClusterSettings.actors
     address: Annotated[str, Field(min_length=1)] = ClusterSettings.address
     max_attempts: Annotated[int, Field(ge=1, le=100)] = ClusterSettings.max_attempts
+    drain_seconds: Annotated[float, Field(ge=0.0, le=3600.0)] = ClusterSettings.drain_seconds
 
     @field_validator("actors")
     @classmethod
@@ -244,6 +245,7 @@ class LimitsSpec(Section):
     max_pixels: Annotated[int, Field(ge=1)] = Limits.max_pixels
     max_frames: Annotated[int, Field(ge=1)] = Limits.max_frames
     max_seconds: Annotated[float, Field(gt=0.0)] = Limits.max_seconds
+    max_streams: Annotated[int, Field(ge=1)] = Limits.max_streams
 
 
 class JobSpec(Section):

@@ -1,4 +1,4 @@
-"""Starting Ray, and the one thing that outlives a dying worker: the count of attempts.
+"""Starting Ray.
 
 `start_ray` is the only caller of ``ray.init``. It always ships the packages as a working directory, so that
 workers run the driver's code wherever they are; tasks compare code digests all the same.
@@ -22,11 +22,10 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.encoder_check import is_local
-from pipeline.errors import ReelweaveError, SpecError
+from pipeline.errors import SpecError
 from pipeline.settings import ClusterSettings
 
 _PACKAGES = ("pipeline", "operators", "jobs")
-_LEDGER = "reelweave-attempts"
 _INIT_DEATHS = 3
 _ANSWER_SECONDS = 10.0
 
@@ -180,34 +179,3 @@ def _stage_packages() -> str:
             ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "*.mp4"),
         )
     return staged
-
-
-class _Ledger:
-    """Counts attempts per unit. Lives in a process of its own, so it survives whoever dies at work."""
-
-    def __init__(self) -> None:
-        self._begun: dict[str, int] = {}
-
-    def begin(self, key: str) -> int:
-        self._begun[key] = self._begun.get(key, 0) + 1
-        return self._begun[key]
-
-
-@contextlib.contextmanager
-def attempt_ledger(run_id: str) -> Iterator[str]:
-    """The run's attempt counter; yields the name by which `begin_attempt` finds it."""
-    name = f"{_LEDGER}-{run_id}"
-    # Restarted, it has forgotten its counts: a poison unit is then given up a little later.
-    kept = {"max_restarts": -1, "max_task_retries": -1}
-    ledger = ray.remote(_Ledger).options(name=name, num_cpus=0, **kept).remote()
-    try:
-        ray.get(ledger.begin.remote(""))
-        yield name
-    finally:
-        with contextlib.suppress(ray.exceptions.RayError, ReelweaveError):
-            ray.kill(ledger)
-
-
-def begin_attempt(ledger: str, key: str) -> int:
-    """Note that an attempt at ``key`` begins; returns its number, from 1."""
-    return int(ray.get(ray.get_actor(ledger).begin.remote(key)))

@@ -25,8 +25,8 @@ writing it once more after an unknown outcome is harmless. No token is needed.
 A video. The caller has decoded and verified the local file and holds a fencing token (`pipeline.lease`);
 the manifest row is the commit.
 
-    1. look for the row that stands               this key's, with its output in place: done, nothing is
-                                                  written
+    1. look for the row that stands               this key's, with its output in place (`pipeline.proof`):
+                                                  done, nothing is written
     2. hash the local file, compare with what was verified
     3. look at the published file                 its version is remembered
     4. check the token                            a later run exists: stop
@@ -37,6 +37,7 @@ the manifest row is the commit.
     7. check the token                            a later run exists: stop; it will replace the file
     8. create the row <key>.<token>, exclusively  die here: the video is done
     9. refused at 8: two attempts of one run met; the published bytes decide which row stands
+   10. note the version of line 6                 die here: the next run reads the object once to prove it
 
 Rows go before the file they speak of is replaced, so no row ever describes other bytes. Between 4 and 8 a
 run may be stopped for any time and a later one take over. If that one has published by then, line 6 is
@@ -59,12 +60,13 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import StoreError
+from pipeline.errors import ResultLostError, StoreError
 from pipeline.filesystem import ObjectMissingError, typed_errors
 from pipeline.keys import StrPath, canonical_json, file_sha256, object_path
 from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow, create_done_row, find_row, replace_done_row, withdraw_rows
 from pipeline.objects import ObjectInfo
+from pipeline.proof import is_published, note_proven
 from pipeline.store import Store
 
 _PUBLISH_ATTEMPTS = 4
@@ -127,14 +129,18 @@ class ChunkStore:
             return self.commit(key, suffix, file.name, facts)
 
     def fetch(self, receipt: Receipt, local_path: StrPath) -> None:
-        """Downloads a result. Raises StoreError, after withdrawing the receipt, if its bytes changed."""
-        self.store.get_file(receipt.object, local_path)
+        """Downloads a result. Raises ResultLostError, after withdrawing the receipt, if its bytes changed
+        or it is gone."""
+        try:
+            self.store.get_file(receipt.object, local_path)
+        except ObjectMissingError as error:
+            raise self._corrupt(receipt) from error
         if file_sha256(local_path) != receipt.sha256:
             os.unlink(local_path)
             raise self._corrupt(receipt)
 
     def read(self, receipt: Receipt) -> bytes:
-        """A result's bytes. Raises StoreError, after withdrawing the receipt, if they changed."""
+        """A result's bytes. Raises ResultLostError, after withdrawing the receipt, if they changed."""
         with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
             path = os.path.join(folder, "object")
             self.fetch(receipt, path)
@@ -153,22 +159,14 @@ class ChunkStore:
             self.store.delete(receipt.object)  # line 5
         return winner
 
-    def _corrupt(self, receipt: Receipt) -> StoreError:
+    def _corrupt(self, receipt: Receipt) -> ResultLostError:
         self.store.delete(object_path(receipt.key, ".json"))
         uri = self.store.uri(receipt.object)
-        return StoreError(
+        return ResultLostError(
             f"{uri}: its bytes are not those that were committed; run the job again, which recomputes it",
             uri=uri,
             key=receipt.key,
         )
-
-
-def is_published(store: Store, row: VideoRow) -> bool:
-    """Whether a row speaks of a done video whose file is in place, in the size that was published."""
-    if row.status != "done":
-        return False
-    size, expected = store.stat_size(row.output_rel), row.metrics.get("bytes")
-    return size is not None and expected in (None, size)
 
 
 def publish_video(
@@ -203,8 +201,12 @@ def publish_video(
         fence.check(store)  # line 4
         withdraw_rows(store, row.video_uri, fence.token)  # line 5
         if _replace(store, output_rel, local, seen, sha256):  # line 6
+            replaced = store.stat(output_rel)
             fence.check(store)  # line 7
-            return ours if _create(store, ours) else _settle(store, ours)  # lines 8 and 9
+            row_that_stands = ours if _create(store, ours) else _settle(store, ours)  # lines 8 and 9
+            if replaced is not None and row_that_stands is ours:
+                note_proven(store, ours, replaced)  # line 10
+            return row_that_stands
     uri = store.uri(output_rel)
     raise StoreError(
         f"{uri}: was replaced by others {_PUBLISH_ATTEMPTS} times while it was being published; find out who "

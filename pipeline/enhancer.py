@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import gc
 import types
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -46,12 +47,36 @@ from pipeline.enhancement.references import (
 from pipeline.enhancement.sizes import StageSizes
 from pipeline.enhancement.stages import StageBuilder, timesteps_of
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
-from pipeline.errors import SpecError
+from pipeline.errors import MemoryFullError, SpecError
 from pipeline.sharing_policies import facts_of, needs_features, needs_motion
 from pipeline.windows import blur_radius, uses_flow, windows_of
 
+Made = TypeVar("Made")
+
 #: Latent cells along the longer side of a style reference: 512 px for 8x autoencoders, 256 px for 4x.
 STYLE_CELLS = 64
+
+
+def within_memory(work: Callable[[], Made]) -> Made:
+    """What ``work`` makes. Raises MemoryFullError where torch or numpy say that memory is full, after giving
+    back what torch keeps for later, so that a smaller piece may fit."""
+    try:
+        return work()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        full = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
+    except RuntimeError as error:
+        # The CPU's allocator has no class of its own.
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        full = str(error).splitlines()[0]
+    # Not inside a handler: until it ends, the traceback holds the very tensors that filled memory.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise MemoryFullError(
+        f"frames do not fit into memory ({full}); use a larger device, fewer actors per GPU, smaller "
+        "consistency.knot_every or consistency.anchors, or a smaller picture"
+    )
 
 
 class Enhancer:

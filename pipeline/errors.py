@@ -3,8 +3,11 @@
 ReelweaveError
 ├── SpecError         what the user asked for cannot be done      -> exit 2, before any work
 ├── SourceError       this video cannot be processed              -> quarantine the video, go on
+├── MemoryFullError   frames do not fit into memory               -> quarantine the video, go on
 ├── ChunkError        a piece of a video failed again and again   -> quarantine the video, go on
+├── RunError          workers, disks or too many failures        -> stop the run, resume later
 └── StoreError        object storage refused or lost something    -> stop the run, resume later
+    ├── ResultLostError   a committed result is gone or changed  -> compute it again
     └── LeaseHeldError, LeaseLostError (pipeline.lease)   one run at a time writes to an output
 
 Each carries its facts as keyword attributes besides the message, and survives pickling,
@@ -62,8 +65,23 @@ class ChunkError(SourceError):
     """A chunk, anchor or knot of a video failed on every attempt; the video is quarantined."""
 
 
+class MemoryFullError(ReelweaveError):
+    """Frames do not fit into the memory of the device, or of the machine, even one piece at a time."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message, **{"code": "out_of_memory", **facts})
+
+
+class RunError(ReelweaveError):
+    """The run cannot go on, for no fault of a video; what is committed is kept."""
+
+
 class StoreError(ReelweaveError):
     """Object storage failed in a way that retrying inside the run did not cure."""
+
+
+class ResultLostError(StoreError):
+    """A committed result is gone, or its bytes changed; its receipt has been withdrawn."""
 
 
 def _rebuild(cls: type[ReelweaveError], message: str, facts: dict[str, Any]) -> ReelweaveError:

@@ -8,7 +8,6 @@ loop that does not survive a fork, so each process opens its own, once per set o
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 from fsspec.asyn import sync
 from fsspec.exceptions import FSTimeoutError
 
+from pipeline.disk_full import disk_is_full
 from pipeline.errors import SpecError, StoreError
 from pipeline.keys import digest
 from pipeline.redact import redacted
@@ -131,7 +131,7 @@ def typed_errors(uri: str, action: str) -> Iterator[None]:
             seconds=round(error.seconds, 3),
         ) from error
     except BACKEND_ERRORS as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = disk_is_full(error)
         remedy = "free space there and run" if full else "run"
         after = "" if full else " once storage answers"
         raise StoreError(

@@ -15,58 +15,70 @@ task at a time, and an errored block would cost its neighbours.
 from __future__ import annotations
 
 import dataclasses
-import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
+from pipeline.assembly import Assembly
+from pipeline.attempts import attempt_ledger
 from pipeline.auto_degradation import described, wants_estimate
+from pipeline.books import Books
 from pipeline.catalog import CatalogEntry, output_extensions, resolve_catalog
-from pipeline.cluster import Cluster, attempt_ledger, set_patience, start_ray
+from pipeline.cluster import Cluster, set_patience, start_ray
 from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
-from pipeline.errors import SpecError, StoreError
+from pipeline.errors import StoreError
 from pipeline.events import Event, OnEvent, phase_events
+from pipeline.failures import (
+    DRAINING,
+    Outcome,
+    failure_of,
+    outcome_of,
+    run_error,
+    stops_the_run,
+)
+from pipeline.interruption import Interruption, watch_signals
 from pipeline.job_keys import JobKeys
-from pipeline.job_plan import Job, JobPlan, Rejected, VideoJob, plan_job, plan_videos, quarantined_row
+from pipeline.job_plan import (
+    PLAN_STAGE,
+    Job,
+    JobPlan,
+    Rejected,
+    VideoJob,
+    plan_job,
+    plan_videos,
+    quarantined_row,
+)
 from pipeline.keys import canonical_json, code_digest
 from pipeline.lease import Lease, hold_lease
-from pipeline.manifest import (
-    ChunkJournal,
-    ChunkRow,
-    VideoRow,
-    VideosTable,
-    compact,
-    read_video_rows,
-    write_quarantined,
-)
+from pipeline.manifest import VideoRow, read_video_rows
 from pipeline.model_files import model_digest
 from pipeline.pictures import Pictures, load_pictures
-from pipeline.preparation import prepare_model
+from pipeline.preparation import Prepared, prepare_model, style_keys
+from pipeline.redact import redacted
 from pipeline.settings import JobSettings
+from pipeline.settled import settled_videos
 from pipeline.store import Store
 from pipeline.tasks import (
     EnhanceUnits,
     Row,
     TaskContext,
-    assemble_video,
     decode_unit,
     encode_unit,
     estimate_source,
     index_source,
     transcode_unit,
 )
-from pipeline.units import manifest_rows
-from pipeline.video.nvenc import UNAVAILABLE
 from pipeline.work import Failure, UnitTask
 
 #: Seconds a network step may take for one frame before the run is thought stuck (large frames on CPU).
 _PATIENCE_PER_FRAME = 60.0
-_ASSEMBLIES_IN_FLIGHT = 4
+#: A damaged result shows when it is read; what was made from it may have to be read again.
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -89,9 +101,17 @@ def run_job(
     *,
     on_event: OnEvent,
     only_quarantined: bool = False,
+    max_failures: int | None = None,
     job_yaml: str = "",
 ) -> RunSummary:
-    """Run or resume a job. Raises SpecError before any work, StoreError when storage gives up."""
+    """Run or resume a job.
+
+    ``only_quarantined``: take up the quarantined videos alone, and forget what was held against them.
+    ``max_failures``: end the run when it has quarantined more videos than this; None never does.
+
+    Raises SpecError before any work, StoreError when storage gives up, RunError when workers do or too many
+    videos fail, KeyboardInterrupt when it was interrupted. After each of them it can be run again.
+    """
     begun = time.monotonic()
     check_encode(settings)
     store = Store(settings.output, settings.storage)
@@ -108,7 +128,10 @@ def run_job(
     with (
         hold_lease(store, run_id) as lease,
         start_ray(settings.cluster) as cluster,
-        attempt_ledger(run_id) as ledger,
+        attempt_ledger(
+            run_id, store, lease.fence, settings.cluster.max_attempts, forget=only_quarantined
+        ) as ledger,
+        watch_signals(settings.cluster.drain_seconds, on_event, ledger) as interruption,
     ):
         store.discard_unfinished()
         context = TaskContext(
@@ -118,7 +141,6 @@ def run_job(
             settings.video,
             settings.encode,
             ledger,
-            settings.cluster.max_attempts,
             code_digest(),
             identity=not settings.enhance,
             fence=lease.fence,
@@ -127,11 +149,12 @@ def run_job(
         for clip in pictures.clips.values():
             clip.commit(ChunkStore(store))
         keys = JobKeys(settings, digest, cluster.device, mask_digests=pictures.mask_digests)
-        run = _Run(run_id, settings, store, cluster, context, on_event, lease)
+        books = Books(store, run_id, lease.fence, on_event, max_failures)
+        run = _Run(run_id, settings, store, cluster, context, on_event, lease, interruption, books)
         try:
             return run.execute(catalog, keys, pictures, job_yaml, begun)
         finally:
-            run.close()
+            books.close(ours=lease.still_ours())
 
 
 @dataclass
@@ -145,12 +168,8 @@ class _Run:
     context: TaskContext
     on_event: OnEvent
     lease: Lease
-    chunk_rows: list[ChunkRow] = field(default_factory=list)
-    finished: dict[str, VideoRow] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.journal = ChunkJournal(self.store, self.run_id)
-        self.table = VideosTable(self.store)
+    interruption: Interruption
+    books: Books
 
     def execute(
         self,
@@ -160,27 +179,23 @@ class _Run:
         job_yaml: str,
         begun: float,
     ) -> RunSummary:
-        """All phases."""
-        prepared = prepare_model(keys, pictures, self.cluster, self.context)
-        indexed = self._index(catalog)
-        keys = dataclasses.replace(keys, style_keys=prepared.style_keys)
-        if prepared.pending:
-            self.on_event(Event("phase", "loading the model and the style reference", 0, 0))
-        prepared.wait()
-        job = plan_videos(
-            self.settings, keys, indexed, ChunkStore(self.store), self.store, pictures.mask_sizes
-        )
-        self._write_run_files(job, job_yaml)
-        for uri, estimate in job.estimates.items():
-            self.on_event(Event("log", f"{uri}: {described(estimate)}", 0, 0))
-        for row in job.refused:
-            self._quarantine(row)
-        set_patience(_patience(job))
-        config = pictures.enhancer_config(self.settings, self.cluster.device)
-        for level in ("anchors", "knots"):
-            self._references(level, job, config, prepared.style_numbers)
-        self._chunks(job, config, prepared.style_numbers)
-        rows = {**{row.video_uri: row for row in job.done_before}, **self.finished}
+        """All phases for what is not finished; once more for videos of which a committed result turns out to
+        be damaged."""
+        keys = dataclasses.replace(keys, style_keys=tuple(style_keys(keys, pictures).values()))
+        settled = settled_videos(catalog, keys, self.store, self.context.sources)
+        left = [entry for entry in catalog if entry.uri not in settled]
+        job = self._phases(left, keys, pictures, settled.values(), job_yaml)
+        for _ in range(_ROUNDS - 1):
+            again = [entry for entry in catalog if entry.uri in self.books.torn]
+            if again:
+                self.books.torn.clear()
+                self._phases(again, keys, pictures)
+        if self.books.torn:
+            raise StoreError(
+                f"{self.store.root}: committed results of {sorted(self.books.torn)} keep vanishing; find out "
+                "who else writes there, then run the job again"
+            )
+        rows = {**{row.video_uri: row for row in job.done_before}, **self.books.finished}
         summary = RunSummary(
             run_id=self.run_id,
             videos=len(catalog),
@@ -195,13 +210,42 @@ class _Run:
         self._write_metrics(summary)
         return summary
 
-    def close(self) -> None:
-        """Readers' manifests, whatever happened: what is committed is committed. The tables belong to the
-        run that holds the lease."""
-        ours = self.lease.still_ours()
-        self.journal.close(self.chunk_rows, merge=ours)
-        if ours:
-            compact(self.store)
+    def _phases(
+        self,
+        catalog: list[CatalogEntry],
+        keys: JobKeys,
+        pictures: Pictures,
+        settled: Iterable[VideoRow] = (),
+        job_yaml: str | None = None,
+    ) -> Job:
+        """All phases for ``catalog``. The plan, which tells of ``settled`` videos too, is written if there is
+        a ``job_yaml``."""
+        prepared = Prepared({})
+        if catalog:
+            prepared = prepare_model(keys, pictures, self.cluster, self.context)
+        indexed = self._index(catalog)
+        if prepared.pending:
+            self.on_event(Event("phase", "loading the model and the style reference", 0, 0))
+        prepared.wait()
+        job = plan_videos(
+            self.settings, keys, indexed, ChunkStore(self.store), self.store, pictures.mask_sizes
+        ).with_settled(settled)
+        if job_yaml is not None:
+            self._write_run_files(job, job_yaml)
+        for uri, estimate in job.estimates.items():
+            self.on_event(Event("log", f"{uri}: {described(estimate)}", 0, 0))
+        for row in job.refused:
+            if row.stage == PLAN_STAGE:
+                failure = Failure(row.code, row.error, False, row.stage, row.attempts, row.node)
+                outcome = outcome_of(failure)
+                self.books.note_failure(failure, outcome, uri=row.video_uri, key=row.video_key)
+        self.books.refuse(job.refused)
+        set_patience(_patience(job))
+        config = pictures.enhancer_config(self.settings, self.cluster.device)
+        for level in ("anchors", "knots"):
+            self._references(level, job, config, prepared.style_numbers)
+        self._chunks(job, config, prepared.style_numbers)
+        return job
 
     def _index(self, catalog: list[CatalogEntry]) -> list[tuple[CatalogEntry, Row]]:
         by_uri = {entry.uri: entry for entry in catalog}
@@ -209,6 +253,7 @@ class _Run:
         found: dict[str, Row] = {}
         for row in self._passes("indexing", rows, self._index_dataset):
             found[row["uri"]] = row
+        self.interruption.check()
         return [(by_uri[uri], found[uri]) for uri in sorted(found)]
 
     def _references(self, level: str, job: Job, config: Any, style_keys: Mapping[int, str]) -> None:
@@ -225,11 +270,12 @@ class _Run:
 
         for row in self._passes(level, rows, dataset):
             for unit in owners[row["key"]]:
-                self._note(row, unit, job)
+                self.books.note_unit(row, unit, job.keys)
+        self.interruption.check()
 
     def _chunks(self, job: Job, config: Any, style_keys: Mapping[int, str]) -> None:
         """The main phase: chunks stream through; a video is assembled when its last one is committed."""
-        assembly = _Assembly(self)
+        assembly = Assembly(self.context, self._publish)
         waiting = {video.task.video.uri: len(video.chunks) for video in self._open(job)}
         by_uri = {video.task.video.uri: video for video in self._open(job)}
         for uri, left in waiting.items():
@@ -251,35 +297,60 @@ class _Run:
 
         for row in self._passes("frames", rows, dataset):
             for unit in owners[row["key"]]:
-                self._note(row, unit, job)
+                self.books.note_unit(row, unit, job.keys)
                 uri = unit.video.uri
                 waiting[uri] -= 1
-                if waiting[uri] == 0 and uri not in self.finished:
+                if waiting[uri] == 0 and self.books.is_open(uri):
                     assembly.start(by_uri[uri])
             assembly.collect(wait=False)
-        assembly.collect(wait=True)
+        with self.interruption.units_at_work():
+            assembly.collect(wait=True)
+        self.interruption.check()
 
     def _open(self, job: Job) -> list[VideoJob]:
-        """Videos still to be worked on: planned, and not quarantined by an earlier phase."""
-        return [video for video in job.videos if video.task.video.uri not in self.finished]
+        """Videos still to be worked on: planned, and not quarantined or torn in an earlier phase."""
+        return [video for video in job.videos if self.books.is_open(video.task.video.uri)]
 
     def _passes(self, label: str, rows: list[Row], dataset: Callable[[list[Row]], Any]) -> Iterator[Row]:
-        """Stream finished rows; failures that may pass are tried again in a further pass."""
+        """Stream finished rows; failures that may pass are tried again in a further pass. What an interrupted
+        run has not begun does not come."""
         show = phase_events(self.on_event, label, len(rows))
         for attempt in range(1, self.settings.cluster.max_attempts + 1):
-            if not rows:
+            if not rows or self.interruption.requested:
                 return
             again: list[Row] = []
-            for row in dataset(rows).iter_rows():
-                self.lease.check()
-                self.journal.keep(self.chunk_rows)
-                last = attempt == self.settings.cluster.max_attempts
-                if row["status"] == "failed" and _failure(row).retry and not last:
-                    again.append(_retry_row(row))
-                    continue
+            for row in self._streamed(dataset(rows)):
+                if row["status"] == "failed":
+                    failure = failure_of(row)
+                    if failure.code == DRAINING:
+                        continue
+                    if failure.retry and attempt < self.settings.cluster.max_attempts:
+                        self._book_failure(failure, "retried", row)
+                        again.append(_retry_row(row))
+                        continue
+                    self._book_failure(failure, outcome_of(failure), row)
+                    _stop_if_not_the_videos_fault(failure)
                 show(row)
                 yield row
             rows = again
+
+    def _book_failure(self, failure: Failure, outcome: Outcome, row: Row) -> None:
+        task = UnitTask.from_json(row["task"]) if "task" in row else None
+        uri = task.video.uri if task else str(row["uri"])
+        self.books.note_failure(failure, outcome, uri=uri, key=str(row["key"]), task=task)
+
+    def _streamed(self, data: Any) -> Iterator[Row]:
+        """Rows as they are finished. Raises RunError when Ray gives up."""
+        try:
+            with self.interruption.units_at_work():
+                for row in data.iter_rows():
+                    self.lease.check()
+                    yield row
+        except Exception as error:  # Ray's own, and what Ray Data wraps it in
+            told = run_error(error)
+            if told is error:
+                raise
+            raise told from error
 
     def _index_dataset(self, rows: list[Row]) -> Any:
         common = {"fn_kwargs": {"context": self.context}, "num_cpus": 1}
@@ -297,35 +368,20 @@ class _Run:
             **self.cluster.actor_resources,
         }
 
-    def _note(self, row: Row, task: UnitTask, job: Job) -> None:
-        """Book a finished unit, or quarantine its video."""
-        if row["status"] == "failed":
-            _stop_without_encoder(_failure(row))
-            if task.video.uri not in self.finished:
-                self._quarantine(quarantined_row(job.keys, task.video, _failure(row)))
-            return
-        self.chunk_rows += manifest_rows(task, row)
-
-    def _quarantine(self, row: VideoRow) -> None:
-        write_quarantined(self.store, row, self.context.fence)
-        self.finished[row.video_uri] = row
-        self.table.note(row)
-        self.on_event(Event("log", f"quarantined {row.video_uri}: {row.code}: {row.error}", 0, 0))
-
-    def publish(self, video: VideoJob, outcome: VideoRow | Failure) -> None:
+    def _publish(self, video: VideoJob, outcome: VideoRow | Failure) -> None:
         """Book the end of an assembly."""
         if isinstance(outcome, VideoRow):
-            self.finished[outcome.video_uri] = outcome
-            self.table.note(outcome)
-            self.on_event(Event("video", f"published {outcome.output_rel}", len(self.finished), 0))
-        elif outcome.retry:
-            raise StoreError(f"{video.task.video.uri}: could not be published: {outcome.message}")
-        else:
-            self._quarantine(quarantined_row(video.keys, video.task.video, outcome))
+            self.books.note_published(outcome)
+        elif outcome.code != DRAINING:
+            source = video.task.video
+            key = video.task.video_key
+            self.books.note_failure(outcome, outcome_of(outcome), uri=source.uri, key=key)
+            _stop_if_not_the_videos_fault(outcome)
+            self.books.refuse([quarantined_row(video.keys, source, outcome)])
 
     def _write_run_files(self, job: Job, job_yaml: str) -> None:
         folder = f"runs/{self.run_id}"
-        self.store.put(f"{folder}/job.yaml", job_yaml.encode())
+        self.store.put(f"{folder}/job.yaml", redacted(job_yaml).encode())
         self.store.put(f"{folder}/plan.json", canonical_json({"run_id": self.run_id, **job.record()}))
 
     def _write_metrics(self, summary: RunSummary) -> None:
@@ -335,39 +391,6 @@ class _Run:
             if field.name != "rows"
         }
         self.store.put(f"runs/{self.run_id}/metrics.json", canonical_json(facts))
-
-
-class _Assembly:
-    """Assemblies in flight: a few at a time, so that they never crowd out decoding."""
-
-    def __init__(self, run: _Run) -> None:
-        self._run = run
-        self._queue: list[VideoJob] = []
-        self._running: dict[Any, VideoJob] = {}
-
-    def start(self, video: VideoJob) -> None:
-        """Queue a video whose segments are all committed."""
-        self._queue.append(video)
-        self._launch()
-
-    def collect(self, *, wait: bool) -> None:
-        """Book what has ended; ``wait`` until everything has."""
-        while self._running or self._queue:
-            self._launch()
-            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=None if wait else 0)
-            if not ready:
-                return
-            for reference in ready:
-                self._run.publish(self._running.pop(reference), ray.get(reference))
-
-    def _launch(self) -> None:
-        while self._queue and len(self._running) < _ASSEMBLIES_IN_FLIGHT:
-            video = self._queue.pop(0)
-            reference = _ASSEMBLE.remote(video.task, video.row, self._run.context)
-            self._running[reference] = video
-
-
-_ASSEMBLE = ray.remote(num_cpus=1, max_retries=-1)(assemble_video)
 
 
 def _start_row(key: str, **facts: Any) -> Row:
@@ -391,14 +414,11 @@ def _retry_row(row: Row) -> Row:
     return _start_row(row["key"], **kept)
 
 
-def _stop_without_encoder(failure: Failure) -> None:
-    """A worker without the job's hardware encoder says nothing about the video: quarantine none for it."""
-    if failure.code == UNAVAILABLE:
-        raise SpecError(failure.message, field="encode.codec")
-
-
-def _failure(row: Row) -> Failure:
-    return Failure(**json.loads(row["failure"]))
+def _stop_if_not_the_videos_fault(failure: Failure) -> None:
+    """A full disk, or a worker without the job's encoder, says nothing about the video: quarantine none."""
+    error = stops_the_run(failure)
+    if error is not None:
+        raise error
 
 
 def _one_row_per_block(rows: Iterable[Row]) -> Any:

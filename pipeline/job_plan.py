@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
+import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.auto_degradation import wants_estimate
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
-from pipeline.commit import ChunkStore, is_published
+from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
-from pipeline.errors import SourceError
+from pipeline.errors import ResultLostError, SourceError
 from pipeline.estimates import Estimate, committed_estimate, estimate_here
+from pipeline.failures import LOST, failure_of
+from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
 from pipeline.job_warnings import job_warnings
 from pipeline.keys import digest
-from pipeline.manifest import VideoRow, find_row
+from pipeline.manifest import VideoRow, find_row, read_video_rows
 from pipeline.mask_clips import MaskSize
 from pipeline.model_files import model_digest
-from pipeline.pictures import load_pictures
+from pipeline.pictures import Pictures, load_pictures
 from pipeline.plan import VideoPlan, plan_video
+from pipeline.proof import is_published
 from pipeline.settings import JobSettings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
@@ -33,12 +35,12 @@ from pipeline.units import Units, missing_references, units_of
 from pipeline.video.container import choose_container
 from pipeline.video.copy_name import COPY, copy_extension
 from pipeline.video.geometry import as_upright_size
-from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes
 from pipeline.video.types import VideoIndex
 from pipeline.work import Failure, UnitTask, VideoRef, VideoTask
 
 _READERS = 16
+PLAN_STAGE = "plan"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,22 @@ class Job:
     def estimates(self) -> dict[str, dict[str, Any]]:
         """By video what its estimated degradation is, for jobs that ask for it."""
         return {record["video_uri"]: record["estimate"] for record in self.records if "estimate" in record}
+
+    def with_settled(self, rows: Iterable[VideoRow]) -> Job:
+        """The job and videos that were found finished without planning them."""
+        settled = tuple(rows)
+        chunks = sum(int(row.metrics.get("chunks", 0)) for row in settled)
+        records = tuple(
+            {"video_uri": r.video_uri, "output_rel": r.output_rel, "frames": r.frames, "settled": True}
+            for r in settled
+        )
+        return replace(
+            self,
+            done_before=(*self.done_before, *settled),
+            chunks=self.chunks + chunks,
+            chunks_done=self.chunks_done + chunks,
+            records=(*self.records, *records),
+        )
 
     def record(self) -> dict[str, Any]:
         """Facts for ``plan.json``."""
@@ -125,25 +143,26 @@ class _Planner:
     chunks: ChunkStore
     store: Store
     mask_sizes: Mapping[int, MaskSize]
+    writes: bool = True
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
         if row["status"] == "failed":
-            failure = Failure(**json.loads(row["failure"]))
-            return quarantined_row(self.keys, VideoRef(entry.uri, "", ""), failure)
-        video = VideoRef(entry.uri, row["source_digest"], row["index_key"])
+            return quarantined_row(self.keys, VideoRef(entry.uri, "", ""), failure_of(row))
+        video = VideoRef(entry.uri, row["source_digest"], row["index_key"], row["source_version"])
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
-            return quarantined_row(self.keys, video, Failure("store", "its index vanished", True, "plan"))
+            return quarantined_row(self.keys, video, _refusal(LOST, "its index vanished"))
         estimate = None
-        if wants_estimate(self.settings.enhance):
-            estimate = committed_estimate(self.settings, video, self.chunks)
-            if estimate is None:
-                vanished = Failure("store", "its estimate vanished", True, "plan")
-                return quarantined_row(self.keys, video, vanished)
         try:
+            if wants_estimate(self.settings.enhance):
+                estimate = committed_estimate(self.settings, video, self.chunks)
+                if estimate is None:
+                    return quarantined_row(self.keys, video, _refusal(LOST, "its estimate vanished"))
             return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)), estimate)
         except SourceError as error:
-            return quarantined_row(self.keys, video, Failure(error.code, str(error), False, "plan"))
+            return quarantined_row(self.keys, video, _refusal(error.code, str(error)))
+        except ResultLostError as error:
+            return quarantined_row(self.keys, video, _refusal(LOST, str(error)))
 
     def plan_indexed(
         self, entry: CatalogEntry, video: VideoRef, index: VideoIndex, estimate: Estimate | None
@@ -155,7 +174,7 @@ class _Planner:
         keys, mask_sizes, own_list = self.keys, self.mask_sizes, None
         if estimate is not None:
             own_list = estimate.enhance
-            keys = dataclasses.replace(keys, resolved=own_list.items)
+            keys = replace(keys, resolved=own_list.items)
             mask_sizes = {
                 i: self.mask_sizes[at] for i, at in enumerate(own_list.origins) if at in self.mask_sizes
             }
@@ -166,13 +185,17 @@ class _Planner:
         container = (
             copy_extension(entry.uri, index) if copied else choose_container(index, self.settings.encode)
         )
+        metrics: dict[str, Any] = {"chunks": len(units.chunks)}
+        if estimate is not None:
+            metrics["estimate"] = estimate.record()
         row = VideoRow(
             video_uri=entry.uri,
             video_key=keys.video(video.source_digest, container),
             status="done",
             source_digest=video.source_digest,
+            source_version=video.source_version,
             warnings=() if estimate is None else estimate.warnings,
-            metrics={} if estimate is None else {"estimate": estimate.record()},
+            metrics=metrics,
             **_job_facts(keys),
         )
         chunk_keys = tuple(unit.key for unit in units.chunks)
@@ -185,12 +208,12 @@ class _Planner:
             untouched=own_list is not None and not own_list.items,
         )
         done = find_row(self.store, entry.uri, row.video_key)
-        if done is not None and not is_published(self.store, done):
+        if done is not None and not is_published(self.store, done, note=self.writes):
             done = None
-        left = [unit for unit in units.chunks if not self._is_done(unit.key)]
+        left = [unit for unit in units.chunks if done is None and not self._is_done(unit.key)]
         missing = missing_references(units, left, self._is_done)
-        job = VideoJob(task, row, keys, plan, () if done else missing, () if done else tuple(left))
-        chunks_done = len(units.chunks) if done else len(units.chunks) - len(left)
+        job = VideoJob(task, row, keys, plan, missing, tuple(left))
+        chunks_done = len(units.chunks) - len(left)
         record = {
             "video_uri": entry.uri,
             "output_rel": task.output_rel,
@@ -208,6 +231,10 @@ class _Planner:
 
     def _is_done(self, key: str) -> bool:
         return self.chunks.lookup(key) is not None
+
+
+def _refusal(code: str, message: str) -> Failure:
+    return Failure(code, message, False, PLAN_STAGE, 1, platform.node())
 
 
 def growth(settings: JobSettings) -> int:
@@ -231,6 +258,7 @@ def quarantined_row(keys: JobKeys, video: VideoRef, failure: Failure) -> VideoRo
         attempts=failure.attempts,
         node=failure.node,
         source_digest=video.source_digest,
+        source_version=video.source_version,
         **_job_facts(keys),
     )
 
@@ -275,7 +303,8 @@ class JobPlan:
 def plan_job(settings: JobSettings) -> JobPlan:
     """Plan on this machine without Ray and without writing anything to the output.
 
-    ``chunks_done`` is what the chunk store of the output already holds for a CPU run. Raises SpecError.
+    ``chunks_done`` is what the chunk store of the output already holds; where nothing tells of the device
+    class of earlier runs, for a CPU run. Raises SpecError.
     """
     check_encode(settings)
     store = Store(settings.output, settings.storage)
@@ -285,11 +314,9 @@ def plan_job(settings: JobSettings) -> JobPlan:
     )
     pictures = load_pictures(settings)
     digest_of_model = model_digest(settings.model) if settings.enhance else ""
-    keys = JobKeys(settings, digest_of_model, "cpu", mask_digests=pictures.mask_digests)
-    styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
-    keys = JobKeys(settings, digest_of_model, "cpu", styles, pictures.mask_digests)
+    keys = _keys_of_earlier_runs(settings, digest_of_model, pictures, store)
     chunks = ChunkStore(store)
-    planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes)
+    planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes, writes=False)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         found = list(pool.map(lambda entry: _index_here(entry, settings, chunks), catalog))
     planned: list[_Planned] = []
@@ -317,6 +344,23 @@ def plan_job(settings: JobSettings) -> JobPlan:
     )
 
 
+def _keys_of_earlier_runs(
+    settings: JobSettings, digest_of_model: str, pictures: Pictures, store: Store
+) -> JobKeys:
+    """The job's keys on the device class that earlier runs had, as far as their rows tell."""
+    found = {}
+    for device in ("cpu", "cuda"):
+        keys = JobKeys(settings, digest_of_model, device, mask_digests=pictures.mask_digests)
+        styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
+        found[device] = replace(keys, style_keys=styles)
+    for row in read_video_rows(store):
+        container = row.output_rel.rpartition(".")[2]
+        if row.status == "done" and row.video_key == found["cuda"].video(row.source_digest, container):
+            return found["cuda"]
+    made = ChunkStore(store).lookup(found["cuda"].model()) if settings.enhance else None
+    return found["cpu" if made is None else "cuda"]
+
+
 def _index_here(
     entry: CatalogEntry, settings: JobSettings, chunks: ChunkStore
 ) -> tuple[VideoRef, VideoIndex, Estimate | None] | SourceError:
@@ -328,7 +372,7 @@ def _index_here(
         if receipt is not None:
             index = index_from_bytes(chunks.read(receipt))
         else:
-            index = build_index(path, entry.uri, settings.limits, source_digest, settings.video)
+            index = index_in_process(path, entry.uri, settings.limits, source_digest, settings.video)
         return video, index, estimate_here(settings, video, index, path, chunks)
     except SourceError as error:
         return error

@@ -7,7 +7,7 @@ metadata, `schema_text` the same for people (`infra/manifests.md`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -35,11 +35,16 @@ class VideoRow:
     stage: Annotated[
         str, "step that failed: index, plan, decode, enhance, encode, assemble; empty when done"
     ] = ""
-    attempts: Annotated[int, "how often the failing step was begun in that run; 0 when done"] = 0
+    attempts: Annotated[
+        int, "how often the failing step was begun, in earlier runs too if it killed its process; 0 when done"
+    ] = 0
     node: Annotated[str, "machine of the last attempt; empty when done"] = ""
     output_uri: Annotated[str, "published video as it was addressed by the run; empty when quarantined"] = ""
     output_rel: Annotated[str, "published video relative to the output root"] = ""
     source_digest: Annotated[str, "SHA-256 of the source file"] = ""
+    source_version: Annotated[
+        str, "what storage said of the source when it was hashed: digest of size, times, inode or ETag"
+    ] = ""
     output_sha256: Annotated[str, "SHA-256 of the published file"] = ""
     frames: Annotated[int, "frames of the published video"] = 0
     frames_md5: Annotated[str, "MD5 over all decoded planes of the published video"] = ""
@@ -81,7 +86,33 @@ class ChunkRow:
     )
 
 
-TABLES: dict[str, type[VideoRow] | type[ChunkRow]] = {"videos": VideoRow, "chunks": ChunkRow}
+@dataclass(frozen=True)
+class FailureRow:
+    """One attempt that failed, whatever became of its video."""
+
+    run_id: Annotated[str, "run in which it failed"]
+    video_uri: Annotated[str, "source video: absolute path or URL"]
+    key: Annotated[str, "what failed: key of the unit, address of a source or key of a video"]
+    level: Annotated[
+        Literal["video", "anchors", "knots", "chunk"],
+        "what failed: video (as a whole), anchors, knots, chunk",
+    ]
+    scene: Annotated[int, "number of the scene in its video, from 0; -1 for the whole video"]
+    chunk: Annotated[int, "number of the unit at its level, from 0; -1 for the whole video"]
+    stage: Annotated[str, "step that failed: index, plan, decode, enhance, encode, assemble"]
+    code: Annotated[str, "stable word for the reason"]
+    error: Annotated[str, "the reason as a sentence"]
+    attempts: Annotated[int, "how often the step had been begun"]
+    node: Annotated[str, "machine it failed on"]
+    outcome: Annotated[
+        Literal["retried", "quarantined", "stopped", "recomputed"],
+        "retried, or what followed: the video was quarantined; the run stopped, and the video is left; a "
+        "lost result was recomputed",
+    ]
+
+
+ManifestRow: TypeAlias = VideoRow | ChunkRow | FailureRow
+TABLES: dict[str, type[ManifestRow]] = {"videos": VideoRow, "chunks": ChunkRow, "failures": FailureRow}
 
 
 @dataclass(frozen=True)
@@ -93,13 +124,13 @@ class Column:
     meaning: str
 
 
-def columns(cls: type[VideoRow] | type[ChunkRow]) -> tuple[Column, ...]:
+def columns(cls: type[ManifestRow]) -> tuple[Column, ...]:
     """The columns of a manifest in order."""
     hints = get_type_hints(cls, include_extras=True)
     return tuple(Column(name, *get_args(hint)) for name, hint in hints.items())
 
 
-def arrow_schema(cls: type[VideoRow] | type[ChunkRow]) -> pa.Schema:
+def arrow_schema(cls: type[ManifestRow]) -> pa.Schema:
     """The Parquet schema of a manifest; each field's metadata holds its ``meaning``."""
     return pa.schema(
         [
@@ -110,7 +141,7 @@ def arrow_schema(cls: type[VideoRow] | type[ChunkRow]) -> pa.Schema:
 
 
 def schema_text() -> str:
-    """The columns of both manifests as Markdown tables."""
+    """The columns of all manifests as Markdown tables."""
     lines = ["# Manifests", "", "Written by `pipeline.manifest_schema.schema_text`; a test compares it.", ""]
     for name, cls in TABLES.items():
         lines += [f"## manifests/{name}.parquet", "", "| column | type | meaning |", "|---|---|---|"]

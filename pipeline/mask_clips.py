@@ -16,12 +16,12 @@ import numpy as np
 
 from pipeline.commit import ChunkStore
 from pipeline.errors import SourceError, SpecError
+from pipeline.index_process import index_in_process
 from pipeline.job_keys import index_key
 from pipeline.settings import JobSettings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from pipeline.video.geometry import as_upright_size
-from pipeline.video.index import build_index
 from pipeline.video.index_io import index_from_bytes, index_to_bytes
 from pipeline.video.looks import LIGHTNESS_CELLS
 from pipeline.video.rgb import decode_rgb
@@ -81,7 +81,7 @@ def load_mask_clip(uri: str, where: str, settings: JobSettings) -> MaskClip:
         if receipt is not None:
             index = index_from_bytes(chunks.read(receipt))
         else:
-            index = build_index(path, uri, settings.limits, digest, settings.video)
+            index = index_in_process(path, uri, settings.limits, digest, settings.video)
         hidden = _hidden_frame(path, index)
     except SourceError as error:
         raise SpecError(

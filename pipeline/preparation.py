@@ -15,6 +15,7 @@ from pipeline.cluster import Cluster
 from pipeline.commit import ChunkStore
 from pipeline.enhancer_config import EnhancerConfig
 from pipeline.errors import SpecError
+from pipeline.failures import run_error
 from pipeline.job_keys import JobKeys
 from pipeline.pictures import Picture, Pictures
 from pipeline.store import Store
@@ -33,23 +34,27 @@ class Prepared:
     _actor: Any = None
 
     @property
-    def style_keys(self) -> tuple[str, ...]:
-        """Keys in order of their stages."""
-        return tuple(self.style_numbers[number] for number in sorted(self.style_numbers))
-
-    @property
     def pending(self) -> bool:
         """Whether anything is being made."""
         return self._pending is not None
 
     def wait(self) -> None:
-        """Raises SpecError (field ``model``) when the model cannot be used."""
+        """Raises SpecError (field ``model``) when the model cannot be used, StoreError, and RunError when its
+        process does not survive."""
         if self._pending is None:
             return
-        problem = ray.get(self._pending)
+        try:
+            problem = ray.get(self._pending)
+        except ray.exceptions.RayError as error:
+            raise run_error(error) from error
         ray.kill(self._actor)
         if problem:
             raise SpecError(problem, field="model")
+
+
+def style_keys(keys: JobKeys, pictures: Pictures) -> dict[int, str]:
+    """Keys of the style references by index in ``enhance``, made or not."""
+    return {number: keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles)}
 
 
 def prepare_model(keys: JobKeys, pictures: Pictures, cluster: Cluster, context: TaskContext) -> Prepared:
@@ -58,7 +63,7 @@ def prepare_model(keys: JobKeys, pictures: Pictures, cluster: Cluster, context: 
     config = pictures.enhancer_config(settings, cluster.device)
     if config is None:
         return Prepared({})
-    styles = {number: keys.style(number, pictures.digests[number]) for number in pictures.styles}
+    styles = style_keys(keys, pictures)
     chunks = ChunkStore(Store(settings.output, settings.storage))
     missing = {
         number: (key, pictures.styles[number])

@@ -75,6 +75,7 @@ class ClusterSettings:
     actors: tuple[int, int] = (1, 2)
     address: str = "auto"
     max_attempts: int = 3
+    drain_seconds: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Limits:
     max_pixels: int = 8_847_360
     max_frames: int = 1_000_000
     max_seconds: float = 14_400.0
+    max_streams: int = 100
 
 
 @dataclass(frozen=True)

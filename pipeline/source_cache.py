@@ -52,6 +52,14 @@ class SourceCache:
             return path, self._local_digest(uri, path)
         return self._download(uri)
 
+    def version(self, uri: str) -> str:
+        """What storage says of ``uri`` without reading it, as a digest: another one after any change. On the
+        local disk also on another machine; "" where storage tells neither time nor ETag."""
+        if is_local(uri):
+            return digest(self._local_version(uri))
+        version, _ = self._remote_version(uri)
+        return digest(version) if any(version[1:]) else ""
+
     def open_verified(self, uri: str, digest: str) -> str:
         """A local file with the content of ``uri`` whose SHA-256 is ``digest``.
 
@@ -80,31 +88,42 @@ class SourceCache:
                 os.unlink(self._cached_path(uri, digest))
 
     def _local_digest(self, uri: str, path: str) -> str:
+        version = self._local_version(uri)
         with _source_errors(uri, self.storage):
-            stat = os.stat(path)
-            if not os.path.isfile(path):
-                raise IsADirectoryError(path)
             with open(path, "rb"):
-                version = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
-            known = self._recall(uri, version)
+                known = self._recall(uri, version)
             if known is not None:
                 return known
             found = file_sha256(path)
         self._remember(uri, version, found)
         return found
 
-    def _download(self, uri: str) -> tuple[str, str]:
+    def _local_version(self, uri: str) -> list[Any]:
+        path = local_path(uri)
+        with _source_errors(uri, self.storage):
+            stat = os.stat(path)
+            if not os.path.isfile(path):
+                raise IsADirectoryError(path)
+        return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
+
+    def _remote_version(self, uri: str) -> tuple[list[Any], int | None]:
+        """The version, and the size in bytes where storage tells it."""
         with _source_errors(uri, self.storage):
             fs, remote = open_filesystem(uri, self.storage)
             info = fs.info(remote)
             if info["type"] != "file":
                 raise IsADirectoryError(uri)
-        version = [info.get("size"), str(info.get("ETag", "")), str(info.get("LastModified", ""))]
+        size = info.get("size")
+        return [size, str(info.get("ETag", "")), str(info.get("LastModified", ""))], size
+
+    def _download(self, uri: str) -> tuple[str, str]:
+        version, size = self._remote_version(uri)
+        fs, remote = open_filesystem(uri, self.storage)
         with self._locked(uri):
             known = self._recall(uri, version)
             if known is not None and os.path.exists(self._cached_path(uri, known)):
                 return self._cached_path(uri, known), known
-            found = self._fetch(uri, fs, remote, info.get("size"))
+            found = self._fetch(uri, fs, remote, size)
             self._remember(uri, version, found)
         return self._cached_path(uri, found), found
 

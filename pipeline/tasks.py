@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
+from pipeline.attempts import begin_attempt, end_attempt
 from pipeline.auto_degradation import estimate_video
-from pipeline.cluster import begin_attempt
 from pipeline.commit import ChunkStore, publish_video
+from pipeline.disk_full import disk_is_full
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
-from pipeline.errors import ReelweaveError, SourceError, StoreError
+from pipeline.errors import MemoryFullError, ReelweaveError, ResultLostError, SourceError, StoreError
+from pipeline.failures import DISK_FULL, LOST, OTHER_CODE, STORE, failure_of
 from pipeline.job_keys import estimate_key, index_key
 from pipeline.keys import canonical_json, code_digest
 from pipeline.lease import NO_LEASE, Fence
@@ -34,6 +36,7 @@ from pipeline.manifest import VideoRow
 from pipeline.mask_clips import by_ordinal, decode_masks
 from pipeline.redact import redacted
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
+from pipeline.slices import ThriftyEnhancer
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from pipeline.video.assemble import assemble
@@ -70,7 +73,6 @@ class TaskContext:
     video: VideoPolicy
     encode: EncodeSettings
     ledger: str
-    max_attempts: int
     code: str
     identity: bool = False
     fence: Fence = NO_LEASE
@@ -88,7 +90,7 @@ class TaskContext:
         return SourceCache(directory, self.storage)
 
 
-def fail(row: Row, code: str, message: str, *, retry: bool, stage: str = "", attempts: int = 0) -> Row:
+def fail(row: Row, code: str, message: str, retry: bool, *, stage: str = "", attempts: int = 0) -> Row:
     """The row as a failure, without its arrays."""
     kept = {name: value for name, value in row.items() if not isinstance(value, (np.ndarray, bytes, list))}
     told = Failure(code, redacted(message), retry, stage, attempts, platform.node())
@@ -96,56 +98,77 @@ def fail(row: Row, code: str, message: str, *, retry: bool, stage: str = "", att
     return {**kept, "status": "failed", "failure": failure}
 
 
-def guarded(row: Row, context: TaskContext, step: str, work: Callable[[], Row]) -> Row:
+def guarded(
+    row: Row, context: TaskContext, step: str, work: Callable[[], Row], *, finishing: bool = False
+) -> Row:
     """Run ``work`` once and turn whatever happens into a row.
 
-    The attempt is counted before the work begins, outside this process: a unit that kills its worker
-    comes back here until ``max_attempts`` is reached, and then fails as ``crashed``.
+    The attempt is counted before the work begins, outside this process (`pipeline.attempts`): a unit that
+    kills its worker comes back here until ``max_attempts`` is reached, and then fails as ``crashed``.
+    ``finishing``: work that an interrupted run still does, since it saves what was done before.
     """
     if row["status"] != "ok":
         return row
     if context.code != code_digest():
         why = "worker and driver run different code; redeploy the cluster"
-        return fail(row, "code_differs", why, retry=False, stage=step)
-    attempt = begin_attempt(context.ledger, f"{row['key']}/{step}")
-    failed = functools.partial(fail, row, stage=step, attempts=min(attempt, context.max_attempts))
-    if attempt > context.max_attempts:
+        return fail(row, OTHER_CODE, why, retry=False, stage=step)
+    counted = f"{row['key']}/{step}"
+    attempt = begin_attempt(context.ledger, counted, finishing=finishing)
+    failed = functools.partial(fail, row, stage=step, attempts=attempt.number)
+    if attempt.verdict == "crashed":
         return failed(
             "crashed",
-            f"{step} did not survive {context.max_attempts} attempts (process killed or out of memory); "
-            "try smaller chunks or a larger machine",
+            f"{step} did not survive {attempt.number} attempts (process killed or out of memory) and is not "
+            "tried again; try smaller chunks or a larger machine, then run with --only quarantined",
             retry=False,
         )
+    if attempt.verdict != "go":
+        return failed(attempt.verdict, attempt.why, retry=attempt.verdict == STORE)
     begun = time.monotonic()
     try:
         out = {**row, **work()}
-    except SourceError as error:
-        return failed(error.code, str(error), retry=False)
-    except StoreError as error:
-        return failed("store", str(error), retry=True)
-    except ReelweaveError as error:
-        return failed(str(error.facts.get("code", "refused")), str(error), retry=False)
-    except (ImportError, AttributeError, NameError) as error:
-        return failed("internal", f"{step}: {type(error).__name__}: {error}", retry=False)
     except Exception as error:
-        # Whatever else (out of memory on the device, a codec's mood): the neighbours must not suffer.
-        return failed("failed", f"{step}: {type(error).__name__}: {error}", retry=True)
-    out["seconds"] = float(row.get("seconds", 0.0)) + time.monotonic() - begun
-    out["attempts"] = max(int(row.get("attempts", 0)), attempt)
-    out["node"] = platform.node()
+        out = failed(*_reason(error, step))
+    else:
+        out["seconds"] = float(row.get("seconds", 0.0)) + time.monotonic() - begun
+        out["attempts"] = max(int(row.get("attempts", 0)), attempt.number)
+        out["node"] = platform.node()
+    end_attempt(context.ledger, counted, well=out["status"] == "ok")
     return out
 
 
+def _reason(error: Exception, step: str) -> tuple[str, str, bool]:
+    """Code, message and whether another attempt may help."""
+    told = f"{step}: {type(error).__name__}: {error}"
+    if disk_is_full(error):
+        where = f"free space in {tempfile.gettempdir()} of {platform.node()}, then run again to resume"
+        return DISK_FULL, str(error) if isinstance(error, StoreError) else f"{told}; {where}", True
+    if isinstance(error, SourceError):
+        return error.code, str(error), False
+    if isinstance(error, ResultLostError):
+        return LOST, str(error), False
+    if isinstance(error, StoreError):
+        return STORE, str(error), True
+    if isinstance(error, ReelweaveError):
+        # Memory may be shared with others, who leave.
+        passes = isinstance(error, MemoryFullError)
+        return str(error.facts.get("code", "refused")), str(error), passes
+    # Whatever else (a codec's mood): the neighbours must not suffer. A bug does not pass.
+    bug = isinstance(error, (ImportError, AttributeError, NameError))
+    return ("internal", told, False) if bug else ("failed", told, True)
+
+
 def index_source(row: Row, context: TaskContext) -> Row:
-    """Fetch, hash and index one source: adds ``source_digest`` and ``index_key``."""
+    """Fetch, hash and index one source: adds ``source_digest``, ``source_version`` and ``index_key``."""
 
     def work() -> Row:
+        version = context.sources.version(row["uri"])  # before it is read: a change meanwhile shows later
         path, source_digest = context.sources.local_path(row["uri"])
         key = index_key(source_digest, context.limits, context.video)
         if context.chunks.lookup(key) is None:
             index = build_index(path, row["uri"], context.limits, source_digest, context.video)
             context.chunks.commit_bytes(key, ".index", index_to_bytes(index), {"frames": index.frames})
-        return {"source_digest": source_digest, "index_key": key}
+        return {"source_digest": source_digest, "source_version": version, "index_key": key}
 
     return guarded(row, context, "index", work)
 
@@ -186,11 +209,11 @@ class EnhanceUnits:
     a chunk's pictures go on to `encode_unit`."""
 
     def __init__(self, config: EnhancerConfig, style_keys: Mapping[int, str], context: TaskContext) -> None:
-        from pipeline.enhancer import Enhancer
+        from pipeline.enhancer import Enhancer, within_memory
 
         styles = {number: read_committed(context, key) for number, key in style_keys.items()}
         self._context = context
-        self._enhancer = Enhancer(config, styles)
+        self._enhancer = ThriftyEnhancer(Enhancer(config, styles), within_memory)
 
     def __call__(self, row: Row) -> Row:
         """Enhance one decoded unit."""
@@ -226,15 +249,15 @@ class EnhanceUnits:
         small = {name: value for name, value in row.items() if name not in ("frames", "references")}
         if task.level == "chunk":
             knots = {int(ordinal): blob for ordinal, blob in references.items()}
-            pictures = enhancer.chunk(frames, own, task.grid, anchors, knots)
-            return {"frames": pictures, "references": b""}
+            pictures, slices = enhancer.chunk(frames, own, task.grid, anchors, knots)
+            return {"frames": pictures, "references": b"", **slices}
         if task.level == "anchors":
             self._commit(task.key, enhancer.anchors(frames, own), "anchors")
-        else:
-            made = enhancer.knots(frames, own, anchors)
-            for knot, key in task.makes:
-                self._commit(key, made[knot], "knot")
-        return {**small, "frames": _NO_FRAMES, "references": b""}
+            return {**small, "frames": _NO_FRAMES, "references": b""}
+        made, slices = enhancer.knots(frames, own, anchors)
+        for knot, key in task.makes:
+            self._commit(key, made[knot], "knot")
+        return {**small, "frames": _NO_FRAMES, "references": b"", **slices}
 
     def _commit(self, key: str, blob: bytes, level: str) -> None:
         self._context.chunks.commit_bytes(key, ".safetensors", blob, {"level": level})
@@ -259,7 +282,7 @@ def encode_unit(row: Row, context: TaskContext) -> Row:
             context.chunks.commit(task.key, ".mkv", path, {"segment": _segment_facts(segment)})
         return {}
 
-    return _small(guarded(row, context, "encode", work))
+    return _small(guarded(row, context, "encode", work, finishing=True))
 
 
 def transcode_unit(row: Row, context: TaskContext) -> Row:
@@ -297,7 +320,7 @@ def assemble_video(video: VideoTask, row: VideoRow, context: TaskContext) -> Vid
     if counted["status"] == "ok":
         published: VideoRow = counted["row"]
         return published
-    return Failure(**json.loads(counted["failure"]))
+    return failure_of(counted)
 
 
 def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow:
@@ -354,7 +377,7 @@ def _fetch_segments(video: VideoTask, chunks: ChunkStore, folder: str) -> tuple[
     for number, key in enumerate(video.chunk_keys):
         receipt = chunks.lookup(key)
         if receipt is None:
-            raise StoreError(f"{video.video.uri}: segment {number} is gone; run the job again", uri=key)
+            raise ResultLostError(f"{video.video.uri}: segment {number} is gone; run the job again", uri=key)
         paths.append(os.path.join(folder, f"{number:08d}.mkv"))
         chunks.fetch(receipt, paths[-1])
         segments.append(_segment(receipt.facts["segment"]))
@@ -362,11 +385,11 @@ def _fetch_segments(video: VideoTask, chunks: ChunkStore, folder: str) -> tuple[
 
 
 def read_committed(context: TaskContext, key: str) -> bytes:
-    """A committed object's bytes; StoreError when it is gone."""
+    """A committed object's bytes; ResultLostError when it is gone."""
     chunks = context.chunks
     receipt = chunks.lookup(key)
     if receipt is None:
-        raise StoreError(f"{key}: gone from the chunk store; run the job again, which recomputes it", key=key)
+        raise ResultLostError(f"{key}: gone from the chunk store; the next run recomputes it", key=key)
     return chunks.read(receipt)
 
 

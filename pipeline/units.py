@@ -89,15 +89,25 @@ def manifest_rows(task: UnitTask, row: Mapping[str, Any]) -> list[ChunkRow]:
         "node": str(row["node"]),
     }
     seconds = round(float(row["seconds"]), 3)
+    sliced = {name: int(row[name]) for name in ("slices", "memory_full") if name in row}
     if task.level == "knots":
         share = round(seconds / len(task.makes), 3)
         return [
-            ChunkRow(key, level="knot", first=knot, last=knot + 1, frames=1, seconds=share, **common)
+            ChunkRow(
+                key,
+                level="knot",
+                first=knot,
+                last=knot + 1,
+                frames=1,
+                seconds=share,
+                metrics=dict(sliced),
+                **common,
+            )
             for knot, key in task.makes
         ]
     metrics: dict[str, Any] = {"anchors": list(task.ordinals)}
     if task.level == "chunk":
-        metrics = {"knots": list(task.grid), "gops": list(task.gops)}
+        metrics = {"knots": list(task.grid), "gops": list(task.gops), **sliced}
     first, last = task.ordinals[0], task.ordinals[-1] + 1
     return [
         ChunkRow(

@@ -16,11 +16,13 @@ UNTOUCHED = "[]"
 
 @dataclass(frozen=True)
 class VideoRef:
-    """Which source a unit belongs to, and where its index lies in the chunk store."""
+    """Which source a unit belongs to, and where its index lies in the chunk store. ``source_version``: as
+    `pipeline.source_cache.SourceCache.version`, where it is known."""
 
     uri: str
     source_digest: str
     index_key: str
+    source_version: str = ""
 
 
 @dataclass(frozen=True)

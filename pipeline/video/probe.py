@@ -40,7 +40,7 @@ def open_probed(
 
     Args:
         path: local file. ``uri`` is the name the user knows it by, for messages.
-        limits: refusal limits for pixels and seconds.
+        limits: refusal limits for streams, pixels, seconds and, where the header lists them, frames.
         policy: ``assume_fps`` lets streams without times in, ``partial`` files that were cut off.
 
     Returns:
@@ -49,7 +49,7 @@ def open_probed(
     Raises:
         SourceError: with code ``empty``, ``unreadable``, ``no_moov``, ``not_a_video``, ``still_image``,
             ``no_video_stream``, ``no_timestamps``, ``encrypted``, ``no_frames``, ``too_many_pixels``,
-            ``too_long``, ``truncated``, ``unsupported_codec``.
+            ``too_many_frames``, ``too_many_streams``, ``too_long``, ``truncated``, ``unsupported_codec``.
     """
     _check_size(path, uri)
     with ExitStack() as opened:
@@ -88,6 +88,9 @@ def _probe_open(
     names = set(container.format.name.split(","))
     if names & set(STILL_IMAGE_DEMUXERS):
         _refuse(uri, "still_image", "is a still image, not a video; remove it from the catalog")
+    if len(container.streams) > limits.max_streams:
+        _refuse(uri, "too_many_streams", f"has {len(container.streams)} streams, more than "
+                f"limits.max_streams = {limits.max_streams}; raise the limit or remove some")  # fmt: skip
     streams = tuple(_summary(s) for s in container.streams)
     videos = [s for s in streams if s.kind == "video" and not s.attached_picture]
     if not videos:
@@ -97,6 +100,9 @@ def _probe_open(
                 "give its rate as video.assume_fps")  # fmt: skip
     stream = video_stream(container, videos[0].index)
     packets = _check_stream(container, stream, uri, limits)
+    if "mov" in names and len(stream.index_entries) > limits.max_frames:
+        _refuse(uri, "too_many_frames", f"lists {len(stream.index_entries)} frames, more than "
+                f"limits.max_frames = {limits.max_frames}; raise the limit or cut the video")  # fmt: skip
     lost = _lost_samples(container, stream)
     if lost and not policy.partial:
         _refuse(uri, "truncated", f"is cut off: {lost} of its {len(stream.index_entries)} frames lie beyond "

@@ -91,6 +91,13 @@ def test_wrong_usage_exits_2_on_stderr(arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_limit_of_failures_and_none_at_all_do_not_go_together(tmp_path: Path) -> None:
+    done = RUNNER.invoke(app, ["run", str(tmp_path / "job.yaml"), "--keep-going", "--max-failures", "0"])
+    assert done.exit_code == 2
+    assert "--keep-going allows any number of failures" in done.stderr
+    assert RUNNER.invoke(app, ["run", "job.yaml", "--max-failures", "-1"]).exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("override", "field"),
     [

@@ -27,7 +27,6 @@ def context_of(settings: JobSettings, **facts: Any) -> tasks.TaskContext:
         settings.video,
         settings.encode,
         ledger="",
-        max_attempts=1,
         code=code_digest(),
         **facts,
     )

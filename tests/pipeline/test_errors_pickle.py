@@ -14,6 +14,7 @@ import pytest
 
 import pipeline
 from pipeline.errors import ChunkError, ReelweaveError, SourceError, SpecError, StoreError
+from pipeline.failures import run_error
 
 FACTS = {"uri": "s3://in/-dash ünï ☃ 'q' %20.mp4", "frame": 1207, "range": [0, 128], "nested": {"a": None}}
 REQUIRED = {SourceError: {"code": "no_video_stream"}, SpecError: {"field": "storage.endpoint_url"}}
@@ -73,3 +74,17 @@ def test_an_error_raised_in_another_process_arrives_whole() -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True)
     error = pickle.loads(result.stdout)
     assert (type(error), error.code, error.facts["attempts"]) == (ChunkError, "oom", 3)
+
+
+def test_what_a_worker_raised_is_told_as_it_was_raised_however_ray_wraps_it() -> None:
+    from ray.data.exceptions import SystemException
+    from ray.exceptions import OutOfDiskError, RayTaskError
+
+    wrapped = RayTaskError("work", "a long traceback", StoreError("s3://b: gone")).as_instanceof_cause()
+    told = run_error(wrapped)
+    assert (type(told), str(told)) == (StoreError, "s3://b: gone")
+    other = RayTaskError("work", "a long traceback", ValueError("a\nb")).as_instanceof_cause()
+    assert str(run_error(other)).startswith("the workers gave up (ValueError: a); ")
+    full = OutOfDiskError("no room")
+    full.__cause__ = SystemException()
+    assert str(run_error(full)).startswith("the workers gave up (OutOfDiskError: no room); ")

@@ -20,6 +20,7 @@ from operators.degradations.salt_and_pepper import SaltAndPepper, impulses
 from operators.degradations.shot_noise import ShotNoise
 from operators.degradations.video_inpainting import VideoInpainting
 from operators.errors import OperatorError
+from operators.luma import LUMA_WEIGHTS
 
 
 def smooth(height: int = 40, width: int = 48) -> Tensor:

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.journal import CHUNKS, Journal, merge_rows
 from pipeline.manifest import (
     CHUNKS_PARQUET,
     VIDEOS_PARQUET,
-    ChunkJournal,
     ChunkRow,
     VideoRow,
     VideosTable,
@@ -134,24 +134,23 @@ def test_the_table_of_videos_is_not_written_for_every_video(store: Store) -> Non
 
 
 def test_appended_chunk_rows_are_read_before_and_after_they_are_merged(store: Store) -> None:
-    journal = ChunkJournal(store, "run", every=0.0)
-    pending = [_chunk(1), _chunk(0)]
-    journal.keep(pending)
-    assert pending == []
+    journal = Journal(store, CHUNKS, "run", every=0.0)
+    journal.note(_chunk(1), _chunk(0))
     assert {row.key for row in read_chunk_rows(store)} == {"key0", "key1"}
     assert not store.exists(CHUNKS_PARQUET)
-    journal.close([_chunk(2), _chunk(1, seconds=9.0)])
+    journal.note(_chunk(2), _chunk(1, seconds=9.0))
+    journal.close()
     assert read_chunk_rows(store) == [_chunk(0), _chunk(1, seconds=9.0), _chunk(2)]
     assert store.list("manifests/chunks") == []
     assert _parquet(store, CHUNKS_PARQUET).num_rows == 3
 
 
 def test_chunk_rows_are_appended_at_most_every_so_often(store: Store) -> None:
-    journal = ChunkJournal(store, "run", every=3600.0)
-    pending = [_chunk(0)]
-    journal.keep(pending)
-    assert pending == [_chunk(0)]
+    journal = Journal(store, CHUNKS, "run", every=3600.0)
+    journal.note(_chunk(0))
     assert store.list("manifests") == []
+    journal.close()
+    assert read_chunk_rows(store) == [_chunk(0)]
 
 
 def test_a_merge_that_dies_at_any_change_loses_no_row_and_doubles_none(store: Store) -> None:
@@ -160,11 +159,12 @@ def test_a_merge_that_dies_at_any_change_loses_no_row_and_doubles_none(store: St
         expected = {row.key for row in (*read_chunk_rows(store), *rows)}
         try:
             mortal = MortalStore(store, changes)
-            journal = ChunkJournal(mortal, f"run{changes}", every=0.0)
-            journal.keep(rows[:1])
-            journal.close(rows[1:])
+            journal = Journal(mortal, CHUNKS, f"run{changes}", every=0.0)
+            journal.note(rows[0])
+            journal.note(*rows[1:])
+            journal.close()
         except ProcessDiedError:
-            ChunkJournal(store, f"again{changes}", every=0.0).close(rows)
+            merge_rows(store, CHUNKS, rows)
         else:
             assert changes > 4
             break
@@ -194,9 +194,10 @@ def test_readers_beside_a_writer_see_a_whole_table_that_only_grows(tmp_path: Pat
     for number in range(15):
         create_done_row(store, VideoRow(f"/in/{number}.mp4", "k" * 64, "done"))
         compact(store)
-        journal = ChunkJournal(store, f"run{number:03d}", every=0.0)
-        journal.keep([_chunk(2 * number)])
-        journal.close([_chunk(2 * number + 1)])
+        journal = Journal(store, CHUNKS, f"run{number:03d}", every=0.0)
+        journal.note(_chunk(2 * number))
+        journal.note(_chunk(2 * number + 1))
+        journal.close()
         time.sleep(0.01)
     stop.set()
     reader.join()

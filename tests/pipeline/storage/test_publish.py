@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.commit import publish_video
 from pipeline.errors import StoreError
+from pipeline.journal import CHUNKS, merge_rows
 from pipeline.keys import canonical_json
 from pipeline.manifest import (
     CHUNKS_PARQUET,
@@ -27,7 +28,6 @@ from pipeline.manifest import (
     read_chunk_rows,
     read_video_rows,
     row_path,
-    write_chunk_rows,
     write_quarantined,
 )
 from pipeline.store import Store
@@ -204,8 +204,8 @@ def _chunk(i: int, seconds: float = 1.0) -> ChunkRow:
 
 def test_chunk_rows_merge_by_key(store: Store) -> None:
     assert read_chunk_rows(store) == []
-    write_chunk_rows(store, [_chunk(1), _chunk(0)])
-    write_chunk_rows(store, [_chunk(1, seconds=2.5), _chunk(2)])
+    merge_rows(store, CHUNKS, [_chunk(1), _chunk(0)])
+    merge_rows(store, CHUNKS, [_chunk(1, seconds=2.5), _chunk(2)])
     assert read_chunk_rows(store) == [_chunk(0), _chunk(1, seconds=2.5), _chunk(2)]
     assert Counter(pq.read_table(io.BytesIO(store.read(CHUNKS_PARQUET))).column("level").to_pylist()) == {
         "chunk": 3
@@ -214,8 +214,8 @@ def test_chunk_rows_merge_by_key(store: Store) -> None:
 
 def test_a_torn_chunk_manifest_is_named_with_the_remedy(store: Store) -> None:
     store.put(CHUNKS_PARQUET, b"PAR1 not really")
-    with pytest.raises(StoreError, match=r"chunks\.parquet: not a chunk manifest .* delete it"):
-        write_chunk_rows(store, [_chunk(0)])
+    with pytest.raises(StoreError, match=r"chunks\.parquet: not a manifest .* delete it"):
+        merge_rows(store, CHUNKS, [_chunk(0)])
 
 
 def test_a_file_name_that_is_not_utf8_still_gets_a_row(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ import pytest
 
 from pipeline.commit import ChunkStore, publish_video
 from pipeline.errors import StoreError
+from pipeline.journal import CHUNKS, Journal
 from pipeline.keys import digest
 from pipeline.lease import Fence, LeaseLostError, LeaseTimes, hold_lease
 from pipeline.manifest import (
     CHUNKS_PARQUET,
     VIDEOS_PARQUET,
-    ChunkJournal,
     ChunkRow,
     VideoRow,
     compact,
@@ -52,7 +52,7 @@ def _job(store: Store, run_id: str) -> None:
     """What a run does to storage: segments, then the video, then its row; one bad source."""
     with tempfile.TemporaryDirectory() as folder, hold_lease(store, run_id, AT_ONCE) as lease:
         store.discard_unfinished()
-        chunks, journal = ChunkStore(store), ChunkJournal(store, run_id, every=0.0)
+        chunks, journal = ChunkStore(store), Journal(store, CHUNKS, run_id, every=0.0)
         write_quarantined(
             store,
             VideoRow(REFUSED, digest(REFUSED), "quarantined", code="no_video_stream", stage="index"),
@@ -65,12 +65,12 @@ def _job(store: Store, run_id: str) -> None:
                 receipt = chunks.commit_bytes(key, ".mkv", _chunk(uri, number), {"number": number})
                 whole += chunks.read(receipt)
                 row = ChunkRow(key, uri, "chunk", 0, number, 8 * number, 8 * number + 8, 8, 0.5, 1, "node")
-                journal.keep([row])
+                journal.note(row)
             local = Path(folder) / "video"
             local.write_bytes(whole)
             row = VideoRow(uri, digest(uri), "done", frames=16, metrics={"bytes": len(whole)})
             publish_video(store, local, f"videos/{Path(uri).stem}.mp4", row, lease.fence)
-        journal.close([])
+        journal.close()
         compact(store)
 
 

@@ -114,6 +114,20 @@ def test_videos_above_the_limit_of_time_are_refused(tmp_path):
     assert _refusal(tmp_path / "x.mp4", Limits(max_seconds=0.5)).code == "too_long"
 
 
+def test_more_frames_than_allowed_are_refused_before_any_is_decoded(tmp_path):
+    make_clip(tmp_path / "x.mp4")
+    refusal = _refusal(tmp_path / "x.mp4", Limits(max_frames=23))
+    assert (refusal.code, "lists 24 frames" in refusal.message) == ("too_many_frames", True)
+    assert probe(str(tmp_path / "x.mp4"), URI, Limits(max_frames=24))
+
+
+def test_more_streams_than_allowed_are_refused(tmp_path):
+    make_clip(tmp_path / "x.mp4", Clip(audio="aac"))
+    refusal = _refusal(tmp_path / "x.mp4", Limits(max_streams=1))
+    assert refusal.code == "too_many_streams"
+    assert "limits.max_streams = 1" in refusal.message
+
+
 def test_the_first_of_several_video_streams_is_taken_with_a_warning(tmp_path):
     with av.open(str(tmp_path / "x.mp4"), "w") as out:
         streams = [out.add_stream("libx264", rate=25) for _ in range(2)]

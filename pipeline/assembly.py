@@ -1,0 +1,56 @@
+"""Assemblies in flight: a few at a time, so that they never crowd out decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from pipeline.failures import run_error
+from pipeline.job_plan import VideoJob
+from pipeline.manifest import VideoRow
+from pipeline.tasks import TaskContext, assemble_video
+from pipeline.work import Failure
+
+_IN_FLIGHT = 4
+_ASSEMBLE = ray.remote(num_cpus=1, max_retries=-1)(assemble_video)
+
+
+class Assembly:
+    """``publish`` is told how each video ended."""
+
+    def __init__(self, context: TaskContext, publish: Callable[[VideoJob, VideoRow | Failure], None]) -> None:
+        self._context = context
+        self._publish = publish
+        self._queue: list[VideoJob] = []
+        self._running: dict[Any, VideoJob] = {}
+
+    def start(self, video: VideoJob) -> None:
+        """Queue a video whose segments are all committed."""
+        self._queue.append(video)
+        self._launch()
+
+    def collect(self, *, wait: bool) -> None:
+        """Book what has ended; ``wait`` until everything has. Raises RunError when Ray gives up."""
+        while self._running or self._queue:
+            self._launch()
+            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=None if wait else 0)
+            if not ready:
+                return
+            for reference in ready:
+                self._publish(self._running.pop(reference), _outcome(reference))
+
+    def _launch(self) -> None:
+        while self._queue and len(self._running) < _IN_FLIGHT:
+            video = self._queue.pop(0)
+            reference = _ASSEMBLE.remote(video.task, video.row, self._context)
+            self._running[reference] = video
+
+
+def _outcome(reference: Any) -> VideoRow | Failure:
+    try:
+        outcome: VideoRow | Failure = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        raise run_error(error) from error
+    return outcome
