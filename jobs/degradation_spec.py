@@ -7,9 +7,9 @@ angles are degrees counter-clockwise from the x axis.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from jobs.places import Place
 from jobs.spec_base import Section, problem
@@ -81,8 +81,8 @@ class StripeHoles(Section):
 
 
 class Inpainting(Section):
-    """y = m x + n. The hole is a mask picture (white = to be filled), boxes [x, y, width, height], random
-    pixels or stripes."""
+    """y = m x + n. The hole is a mask picture (white = to be filled) or a video with one such picture per
+    frame, boxes [x, y, width, height], random pixels or stripes."""
 
     kind: Literal["inpainting"]
     mask: Place | None = None
@@ -240,8 +240,58 @@ class Clipping(Section):
     noise: Noise = 0.0
 
 
+class Auto(Section):
+    """Estimated from each video: white noise, Gaussian blur, opaque overlays. May be written as a word."""
+
+    kind: Literal["auto"]
+
+
+class Flicker(Section):
+    """y = g x + n on [0, 1]: exposure that pulses from frame to frame and, with a rolling shutter, by row.
+
+    Gains are 1 + ``depth`` sin(2 pi (``cycles_per_frame`` t + row / ``rows_per_cycle`` + ``phase``)), t the
+    frame's number in the video; without ``rows_per_cycle`` frames flicker as wholes.
+    """
+
+    kind: Literal["flicker"]
+    depth: Annotated[float, Field(gt=0.0, le=0.9)]
+    cycles_per_frame: Annotated[float, Field(ge=0.0, le=1000.0)]
+    rows_per_cycle: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
+    phase: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    noise: Noise = 0.0
+
+
+class TemporalBlur(Section):
+    """y_t = mean of the ``taps`` frames around t + n: a slow shutter, or frames blended with neighbours.
+
+    Frames are restored together: it must be the first item of ``enhance``, with ``sharing: none``.
+    """
+
+    kind: Literal["temporal_blur"]
+    taps: Annotated[int, Field(ge=3, le=13)]
+    noise: Noise = 0.0
+
+    @field_validator("taps")
+    @classmethod
+    def _is_odd(cls, taps: int) -> int:
+        if taps % 2 == 0:
+            raise problem(f"{taps} is even; a blur centred on a frame has 3, 5, 7, 9, 11 or 13")
+        return taps
+
+
+#: Degradations after which there are fewer frames than before, and what a job does instead.
+CHANGE_THE_COUNT = {
+    "temporal_average": "a job keeps every frame and its time; long exposures cannot be undone here",
+    "temporal_subsampling": "a job keeps every frame and its time; no frames are made between them",
+    "frame_interpolation": "a job keeps every frame and its time; no frames are made between them",
+    "interlace": "a job keeps every frame and its time; 'video: {interlaced: deinterlace}' makes one whole "
+    "picture of each",
+}
+
+
 Degradation = (
-    Denoise
+    Auto
+    | Denoise
     | ShotNoise
     | SaltAndPepper
     | SuperResolution
@@ -252,4 +302,12 @@ Degradation = (
     | Colorization
     | Jpeg
     | Clipping
+    | Flicker
+    | TemporalBlur
+)
+
+#: The values of ``kind``.
+KINDS = tuple(
+    get_args(part.model_fields["kind"].annotation)[0] if hasattr(part, "model_fields") else "deblur"
+    for part in get_args(Degradation)
 )

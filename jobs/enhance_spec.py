@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from jobs.degradation_spec import Degradation
+from jobs.degradation_spec import CHANGE_THE_COUNT, KINDS, Degradation
 from jobs.places import Place
 from jobs.spec_base import Section, problem
 from pipeline.restore_fit import misfit
@@ -149,13 +149,16 @@ class FlowSampler(_GradientSampler):
 
 
 class VideoLatent(_Sampler):
-    """Inverted start, prox, re-encode, renoise with a share ``eta`` of the noise that frames share."""
+    """Inverted start, prox, re-encode, renoise with a share ``eta`` of the noise that frames share. ``flow``
+    weighs the loss by which neighbours agree along their motion (MGLD-VSR, Yang et al. 2024): frames are then
+    restored together, which needs ``sharing: none``."""
 
     name: Literal["video_latent"]
     strength: Strength = 0.3
     every: Annotated[int, Field(ge=1, le=999)] | None = None
     lam: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
     eta: Share | None = None
+    flow: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
 
 
 class Cddb(Section):
@@ -188,7 +191,7 @@ Solver = Annotated[
 
 
 class Restore(Section):
-    """Undo a known degradation.
+    """Undo a degradation, a known one or, with ``degradation: auto``, one that is estimated from each video.
 
     ``prompt`` says what is in the pictures, ``guidance`` how much it counts: by ``rule`` cfg (Ho and Salimans
     2022), 1 or more, or cfgpp (Chung et al. 2025), between 0 and 1.
@@ -199,6 +202,20 @@ class Restore(Section):
     prompt: str | None = None
     guidance: Annotated[float, Field(ge=0.0, le=50.0)] | None = None
     rule: Literal["cfg", "cfgpp"] | None = None
+
+    @field_validator("degradation", mode="before")
+    @classmethod
+    def _auto_is_a_word(cls, degradation: Any) -> Any:
+        return {"kind": degradation} if degradation == "auto" else degradation
+
+    @field_validator("degradation", mode="before")
+    @classmethod
+    def _frames_keep_their_number(cls, degradation: Any) -> Any:
+        kind = degradation.get("kind") if isinstance(degradation, dict) else None
+        if isinstance(kind, str) and kind in CHANGE_THE_COUNT:
+            why, works = CHANGE_THE_COUNT[kind], ", ".join(KINDS)
+            raise problem(f"{kind} changes the number of frames: {why}; use one of {works}")
+        return degradation
 
     @model_validator(mode="after")
     def _guidance_fits_its_rule(self) -> Self:

@@ -16,6 +16,7 @@ def command(job: Path, overrides: list[str], as_json: bool) -> int:
     """Print the plan of a job as a table, or as one JSON object."""
     settings = load_spec(job, overrides).to_settings()
     with quiet_stdout():
+        from pipeline.auto_degradation import described
         from pipeline.job_plan import plan_job
 
         found = plan_job(settings)
@@ -24,6 +25,8 @@ def command(job: Path, overrides: list[str], as_json: bool) -> int:
         return DONE
     for label, value in plan_lines(found):
         print(f"{label:<22}{value}")
+    for uri, estimate in found.auto.items():
+        say(f"{uri}: {described(estimate)}")
     for warning in found.warnings:
         say(f"warning: {warning}")
     for rejected in found.rejected:
@@ -43,6 +46,7 @@ def plan_json(plan: JobPlan) -> dict[str, Any]:
         "consistency": plan.consistency,
         "estimate": plan.estimate,
         "warnings": list(plan.warnings),
+        "auto": plan.auto,
     }
 
 

@@ -11,8 +11,8 @@ from jobs.console import DONE, QUARANTINED, quiet_stdout, say
 from jobs.progress import progress
 from jobs.spec import JobSpec, load_spec
 from pipeline.errors import ReelweaveError
+from pipeline.job_warnings import job_warnings
 from pipeline.settings import JobSettings
-from pipeline.sharing_policies import sharing_warnings
 
 if TYPE_CHECKING:
     from pipeline.events import Event
@@ -29,7 +29,7 @@ def command(
     """Run a job file; exit code 0 when all is done, 3 when some videos are quarantined."""
     spec = load_spec(job, overrides)
     settings = with_address(spec.to_settings(), address)
-    for warning in sharing_warnings(settings.consistency) if settings.enhance else ():
+    for warning in job_warnings(settings):
         say(f"warning: {warning}")
     with quiet_stdout():
         with progress() as show:

@@ -17,6 +17,7 @@ from jobs.places import Place, absolute, refuse_credentials, refuse_userinfo
 from jobs.spec_base import Section, problem, suggestion
 from jobs.spec_problems import spec_error
 from jobs.yaml_source import apply_override, dump_yaml, parse_yaml
+from pipeline.auto_degradation import AUTO
 from pipeline.errors import SpecError
 from pipeline.settings import (
     Alpha,
@@ -38,6 +39,7 @@ from pipeline.settings import (
     VideoPolicy,
 )
 from pipeline.sharing_policies import FUSIBLE, MERGEABLE, POLICIES
+from pipeline.windows import couples_frames
 
 # Container -> codecs whose streams it can carry.
 _CARRIES: dict[str, tuple[str, ...]] = {
@@ -302,6 +304,24 @@ class JobSpec(Section):
                     "the embedded model reads no text; leave the prompt empty or choose another model",
                     f"enhance.{position}.stylize.prompt",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _frames_restored_together_come_first(self) -> Self:
+        for position, item in enumerate(self.enhance):
+            if not couples_frames(item.to_dict()):
+                continue
+            where = f"enhance.{position}.restore"
+            if position:
+                raise problem("it restores frames together, and can only come first; put it first", where)
+            if self.consistency.sharing != "none":
+                raise problem(
+                    f"enhance.0 restores frames together, and sharing {self.consistency.sharing} wants them "
+                    "one by one; set sharing: none",
+                    "consistency.sharing",
+                )
+            if item.restore is not None and item.restore.degradation.kind == AUTO:
+                raise problem("flow needs a known degradation; name it, or leave flow out", where)
         return self
 
     @model_validator(mode="after")

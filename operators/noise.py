@@ -67,16 +67,17 @@ class FrameDraws:
 
     def normal(self, like: Tensor, step: int, purpose: str) -> Tensor:
         """Standard normal, drawn as float32 on the CPU, in the shape, dtype and device of ``like``."""
-        rows = [
-            frame_noise(
-                tuple(like.shape[1:]),
-                seed=self.seed,
-                source_digest=self.source_digest,
-                scene=self.scene,
-                frame=frame,
-                purpose=f"{self.prefix} step {step} {purpose}",
-                rho=self.rho,
-            )
-            for frame in self.frames
-        ]
-        return torch.stack(rows).to(like)
+        shape, told = tuple(like.shape[1:]), f"{self.prefix} step {step} {purpose}"
+        return torch.stack([self.row(shape, frame, told) for frame in self.frames]).to(like)
+
+    def row(self, shape: Shape, frame: int, purpose: str) -> Tensor:
+        """The draw of one frame: float32 CPU of ``shape``."""
+        return frame_noise(
+            shape,
+            seed=self.seed,
+            source_digest=self.source_digest,
+            scene=self.scene,
+            frame=frame,
+            purpose=purpose,
+            rho=self.rho,
+        )

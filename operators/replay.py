@@ -24,7 +24,7 @@ from operators.attention.tokens import BOUNDED, Budgets, Key, TokenChoice
 from operators.correspondence.fused_prior import LatentFusion
 from operators.correspondence.fusion import fuses
 from operators.errors import OperatorError
-from operators.solvers.base import LatentPrior, State, StepSolver, begin, mirrored_axes
+from operators.solvers.base import LatentPrior, State, StepSolver, begin, learned, mirrored_axes
 from operators.style.readings import SharedWithStyle, StyleMethod
 from operators.style.style_aligned import StyleReference
 
@@ -118,10 +118,11 @@ class Trajectories:
 @dataclass(frozen=True)
 class Finished:
     """A unit's pictures [B, 3, H, W], unclipped, and what the network saw: trajectory [B, S, C, h, w]
-    (empty unless traced)."""
+    (empty unless traced); ``learned``: see `operators.solvers.base.Learns`."""
 
     pictures: Tensor
     trajectory: Tensor
+    learned: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def run_stage(
@@ -132,13 +133,19 @@ def run_stage(
     *,
     fusion: LatentFusion | None = None,
     trace: bool = False,
+    solvers: Sequence[StepSolver] = (),
 ) -> list[Finished]:
     """Run ``units`` through all steps of the stage, reading what ``policy`` says.
 
-    Each unit keeps its own batch shape; none is merged. With ``fusion`` the units' estimates are pulled
+    Each unit keeps its own batch shape; none is merged. ``solvers``: one for each unit, of the stage's
+    timesteps, where operators differ between frames. With ``fusion`` the units' estimates are pulled
     towards those of their knots in the steps that `operators.correspondence.fusion.fuses` names.
     """
-    states = [begin(stage.solver, unit.y, unit.noise, stage.prior, unit.draws) for unit in units]
+    stages = [replace(stage, solver=solver) for solver in solvers] or [stage] * len(units)
+    states = [
+        begin(own.solver, unit.y, unit.noise, stage.prior, unit.draws)
+        for own, unit in zip(stages, units, strict=True)
+    ]
     seen: list[list[Tensor]] = [[] for _ in units]
     for i in range(len(stage.solver.timesteps)):
         references = StepReferences(stage, i, trajectories, policy)
@@ -146,14 +153,15 @@ def run_stage(
             if trace:
                 seen[n].append(states[n].z)
             reading = policy.reading(unit, references)
-            states[n] = _step(stage, unit, states[n], reading, references, fusion)
+            states[n] = _step(stages[n], unit, states[n], reading, references, fusion)
     return [
         Finished(
-            stage.solver.finish(state, stage.prior),
+            own.solver.finish(state, stage.prior),
             # Without steps there is nothing that others could read.
             torch.stack(steps, 1) if steps else unit.y.new_empty(len(unit.y), 0),
+            learned(own.solver, state),
         )
-        for state, steps, unit in zip(states, seen, units, strict=True)
+        for own, state, steps, unit in zip(stages, states, seen, units, strict=True)
     ]
 
 

@@ -13,7 +13,8 @@ cells that nothing reaches (uncovered, or left over where the picture expands) a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 from operators.flow.interval import ToEnds
 from operators.flow.motion import Motion
 from operators.flow.warp import targets
-from operators.noise import Shape, mixed_noise, own_noise
+from operators.noise import FrameDraws, Shape, mixed_noise, own_noise
 
 #: Pixels per latent cell and side of the pictures that flows are computed on; samples move by whole cells.
 FLOW_PIXELS_PER_CELL = 4
@@ -79,6 +80,30 @@ def warped_frame_noise(
         power += weight**2 * found
     gathered = torch.where(power > 0, total / power.clamp_min(1e-12).sqrt(), own)
     return mixed_noise(gathered, scene=scene, rho=rho, **where)
+
+
+@dataclass(frozen=True)
+class WarpedDraws(FrameDraws):
+    """`FrameDraws` of which the frames in ``moved`` carry the noise of their knots, at every step; draws that
+    are no latents of that grid stay as they are."""
+
+    moved: Mapping[int, Moved] = field(default_factory=dict)
+
+    def row(self, shape: Shape, frame: int, purpose: str) -> Tensor:
+        """See `FrameDraws.row`."""
+        moved = self.moved.get(frame)
+        if moved is None or moved.ends.left.visible.shape != shape[1:]:
+            return super().row(shape, frame, purpose)
+        return warped_frame_noise(
+            shape,
+            seed=self.seed,
+            source_digest=self.source_digest,
+            scene=self.scene,
+            frame=frame,
+            purpose=purpose,
+            rho=self.rho,
+            moved=moved,
+        )
 
 
 def gathered_cells(motion: Motion) -> NDArray[np.int64]:

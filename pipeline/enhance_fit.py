@@ -12,24 +12,26 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import SourceError
+from pipeline.mask_clips import MaskSize
 
 Spec = Mapping[str, Any]
 
 
 def require_fit(
-    enhance: Sequence[Spec], width: int, height: int, mask_sizes: Mapping[int, tuple[int, int]]
+    enhance: Sequence[Spec], width: int, height: int, mask_sizes: Mapping[int, MaskSize], frames: int
 ) -> None:
-    """Raises SourceError, code ``mask_size`` or ``enhance_refused``, when a stage does not fit.
+    """Raises SourceError, code ``mask_size``, ``mask_frames`` or ``enhance_refused``, when a stage does not
+    fit a video of ``frames`` frames.
 
-    ``width``, ``height``: of the upright frames in pixels. ``mask_sizes``: height and width of the mask of
-    each stage that has one. The message names the field, the sizes and what would fit.
+    ``width``, ``height``: of the upright frames in pixels. ``mask_sizes``: of the mask of each stage that has
+    one. The message names the field, the sizes and what would fit.
     """
     for number, item in enumerate(enhance):
         if "restore" not in item:
             continue
         degradation = item["restore"]["degradation"]
         if number in mask_sizes:
-            _require_mask(number, mask_sizes[number], width, height)
+            _require_mask(number, mask_sizes[number], width, height, frames)
         refused = _misfit(degradation, width, height)
         if refused:
             raise SourceError(
@@ -41,12 +43,19 @@ def require_fit(
         width, height = width * scale, height * scale
 
 
-def _require_mask(number: int, size: tuple[int, int], width: int, height: int) -> None:
-    if size != (height, width):
+def _require_mask(number: int, mask: MaskSize, width: int, height: int, frames: int) -> None:
+    field = f"enhance.{number}.restore.degradation.mask"
+    if (mask.height, mask.width) != (height, width):
         raise SourceError(
-            f"enhance.{number}.restore.degradation.mask has {size[1]}x{size[0]} pixels, the frames have "
-            f"{width}x{height}; give a mask of the frames' size",
+            f"{field} has {mask.width}x{mask.height} pixels, the frames have {width}x{height}; give a mask "
+            "of the frames' size",
             code="mask_size",
+        )
+    if mask.frames not in (None, frames):
+        raise SourceError(
+            f"{field} has {mask.frames} frames, the video has {frames}; give one mask per frame, or a "
+            "picture that all frames share",
+            code="mask_frames",
         )
 
 

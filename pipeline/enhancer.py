@@ -1,4 +1,4 @@
-"""The actor's inside: arrays in, arrays out. The one file where the pipeline meets `operators`.
+"""The actor's inside: arrays in, arrays out. Here and in `pipeline.enhancement` pipeline meets `operators`.
 
 A plain class: Ray receives it at the edge (`pipeline.tasks`), tests construct it directly. One Enhancer holds
 one model on one device for its whole life.
@@ -7,45 +7,50 @@ one model on one device for its whole life.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import gc
-import itertools
-import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from operators.attention.install import install
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.policies.registry import Surroundings, build_policy, copies_of, matcher
-from operators.attention.policies.scene import Anchors, JointAnchors
+from operators.attention.policies.scene import Anchors, Independent, JointAnchors
 from operators.correspondence.chunk_fields import chunk_fields
 from operators.correspondence.fields import Field
 from operators.correspondence.fused_prior import LatentFusion
-from operators.degradations.registry import build_operator, measurement_sigma
-from operators.errors import ModelError, OperatorError
-from operators.flow.interval import motions_to_ends, small_grey
+from operators.errors import ModelError
 from operators.models import BoundPrior, LatentModel
-from operators.noise import FrameDraws, frame_noise
-from operators.pictures import pad_edges, padded_side, to_pictures, to_tensor
-from operators.replay import Finished, Stage, StyleReading, Trajectories, run_stage
-from operators.solvers.base import LatentPrior
-from operators.solvers.ddim import leading_timesteps
-from operators.solvers.guidance import Guided
-from operators.solvers.registry import build_solver
-from operators.style.style_aligned import StyleAligned, StyleReference, style_reference
-from operators.style.transport import LatentStatistics, latent_statistics
-from operators.warped_noise import FLOW_PIXELS_PER_CELL, Moved, warped_frame_noise
+from operators.noise import frame_noise
+from operators.pictures import to_pictures, to_tensor
+from operators.replay import Finished, Trajectories, run_stage
+from operators.style.style_aligned import style_reference
+from operators.style.transport import latent_statistics
+from operators.warped_noise import Moved, WarpedDraws, warped_frame_noise
 from pipeline.batches import batches_of, knots_around
+from pipeline.enhancement.motion import clip_flows, flow_pictures, moved_cells
+from pipeline.enhancement.references import (
+    Arrays,
+    learned_arrays,
+    packed,
+    split_anchors,
+    statistics_arrays,
+    style_from_bytes,
+    style_to_bytes,
+)
+from pipeline.enhancement.sizes import StageSizes
+from pipeline.enhancement.stages import StageBuilder, timesteps_of
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import MemoryFullError, SourceError, SpecError
 from pipeline.sharing_policies import facts_of, needs_features, needs_motion
+from pipeline.windows import blur_radius, uses_flow, windows_of
 
-Arrays = dict[str, np.ndarray[Any, Any]]
 Made = TypeVar("Made")
 
 #: Latent cells along the longer side of a style reference: 512 px for 8x autoencoders, 256 px for 4x.
@@ -79,7 +84,8 @@ class Enhancer:
 
     References travel as safetensors bytes: per stage s ``s/z`` (float32 trajectories [R, S, C, h, w]), for
     stylization of anchors ``s/mean`` and ``s/covariance``, where tokens are matched ``s/source`` (float32
-    clean latents of the sources [R, C, h, w]), and ``pictures`` (final, quantised). With ``warp_noise`` or
+    clean latents of the sources [R, C, h, w]), for operators that anchors teach ``s/learned/<asset>``, and
+    ``pictures`` (final, quantised). With ``warp_noise`` or
     ``fusion`` also ``source`` (uint8 [R, h, w]), small enough to find motion in.
     """
 
@@ -99,8 +105,29 @@ class Enhancer:
         # The decoder carries appearance; reading in all layers costs half as much again.
         self.session = self._resources.enter_context(install(self.model.unet, decoder_only=True))
         self.styles = {
-            number: _style_from_bytes(blob, config.device) for number, blob in (styles or {}).items()
+            number: style_from_bytes(blob, config.device) for number, blob in (styles or {}).items()
         }
+
+    @property
+    def sizes(self) -> StageSizes:
+        """Sizes of pictures and latents along the ``enhance`` list."""
+        return StageSizes(self.config.enhance, self.model.pixel_multiple, self.model.vae_factor)
+
+    @property
+    def _stages(self) -> StageBuilder:
+        config = self.config
+        return StageBuilder(
+            config.enhance, self.model, self.session, self.sizes, config.masks, self.styles, config.seed
+        )
+
+    def applying(self, items: Sequence[dict[str, Any]], origins: Sequence[int]) -> Enhancer:
+        """The same model with another ``enhance`` list, of which item i takes style and mask of the job's
+        item ``origins[i]``."""
+        other = copy.copy(self)
+        masks = {i: self.config.masks[at] for i, at in enumerate(origins) if at in self.config.masks}
+        other.config = dataclasses.replace(self.config, enhance=tuple(items), masks=masks)
+        other.styles = {i: self.styles[at] for i, at in enumerate(origins) if at in self.styles}
+        return other
 
     def close(self) -> None:
         """Give the UNet its own attention back."""
@@ -111,25 +138,20 @@ class Enhancer:
         item = self.config.enhance[number]["stylize"]
         x = self._style_picture(picture)
         with torch.no_grad():
-            reference = style_reference(x, _timesteps(item), BoundPrior(self.model))
-        statistics = reference.statistics
-        return save(
-            {
-                "trajectory": reference.trajectory.cpu().numpy(),
-                "mean": statistics.mean.numpy(),
-                "covariance": statistics.covariance.numpy(),
-            }
-        )
+            return style_to_bytes(style_reference(x, timesteps_of(item), BoundPrior(self.model)))
 
     def anchors(self, task: FrameTask, frames: np.ndarray[Any, Any]) -> bytes:
-        """L1: the anchors [A, h, w, 3] of one scene, denoised jointly."""
-        copies = copies_of(self.config.consistency.sharing)
-        (blob,) = self._references(task, frames, [task.ordinals], JointAnchors(copies), None)
+        """L1: the anchors [A, h, w, 3] of one scene, denoised jointly, and what they teach about operators.
+
+        Where nobody reads them they do not read each other either.
+        """
+        how, policy = self.config.consistency, Independent()
+        if facts_of(how).anchors != "none":
+            policy = JointAnchors(copies_of(how.sharing))
+        (blob,) = self._references(task, frames, [task.ordinals], policy, None)
         return blob
 
-    def knots(
-        self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes | None
-    ) -> dict[int, bytes]:
+    def knots(self, task: FrameTask, frames: np.ndarray[Any, Any], anchors: bytes | None) -> dict[int, bytes]:
         """L2: knots [n, h, w, 3] of one scene, each reading style and anchors, by their ordinals.
 
         Together they share the replays of what they read; what a knot becomes does not depend on the others.
@@ -154,7 +176,8 @@ class Enhancer:
         """
         scene = load(anchors) if anchors is not None else None
         known = {ordinal: load(blob) for ordinal, blob in knots.items()}
-        at_anchors = {} if scene is None else _split_anchors(scene)
+        read = scene if facts_of(self.config.consistency).anchors != "none" else None
+        at_anchors = {} if read is None else split_anchors(read)
         seen = {**at_anchors, **known}
         known |= {ordinal: blob for ordinal, blob in at_anchors.items() if ordinal in grid}
         how = self.config.consistency
@@ -164,18 +187,22 @@ class Enhancer:
         offsets = {ordinal: at for at, ordinal in enumerate(task.ordinals)}
         current = [to_tensor(frames[[offsets[o] for o in batch]], self.config.device) for batch in batches]
         for number in range(len(self.config.enhance) if batches else 0):
-            moved = self._moved(number, task, frames, grid, seen)
+            if number == 0 and task.halo:
+                together = self._windows(task, grid)
+                current = [torch.stack([together[ordinal] for ordinal in batch]) for batch in batches]
+                continue
+            moved = {}
+            if needs_motion(how):
+                moved = moved_cells(number, frames, task.ordinals, grid, seen, self.sizes)
             units = [
-                self._unit(task, number, batch, y, moved)
-                for batch, y in zip(batches, current, strict=True)
+                self._unit(task, number, batch, y, moved) for batch, y in zip(batches, current, strict=True)
             ]
-            trajectories = self._trajectories(number, scene, known)
+            trajectories = self._trajectories(number, read, known)
             fields = self._fields(number, units, grid, seen, tuple(at_anchors))
             around = Surroundings(task.ordinals[0], tuple(grid), tuple(at_anchors), fields)
             policy = build_policy(how.sharing, around, merge=how.merge)
             fusion = LatentFusion(moved, how.fusion) if how.fusion else None
-            content = _statistics_of(scene, number)
-            finished = self._run(number, units, policy, trajectories, content, fusion=fusion)
+            finished = self._run(task, number, units, policy, trajectories, scene, fusion=fusion)
             current = [unit.pictures.clamp(-1, 1) for unit in finished]
         for batch, pictures in zip(batches, current, strict=True):
             done |= dict(zip(batch, to_pictures(pictures, frames.dtype), strict=True))
@@ -198,34 +225,33 @@ class Enhancer:
             if "stylize" in item and scene is None:
                 for arrays, y in zip(left, current, strict=True):
                     with torch.no_grad():
-                        statistics = latent_statistics(self.model.encode(self._padded(number, y)))
-                    arrays |= _statistics_arrays(number, statistics)
-            units = [
-                self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)
-            ]
+                        statistics = latent_statistics(self.model.encode(self.sizes.padded(number, y)))
+                    arrays |= statistics_arrays(number, statistics)
+            units = [self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)]
             if needs_features(self.config.consistency):
                 for arrays, y in zip(left, current, strict=True):
                     arrays[f"{number}/source"] = self._sources(number, y).cpu().numpy()
             trajectories = self._trajectories(number, scene, {})
-            content = _statistics_of(left[0] if scene is None else scene, number)
-            finished = self._run(number, units, policy, trajectories, content, trace=True)
+            if scene is None and self._stages.learns(number):
+                (first,) = self._run(task, number, units, policy, trajectories, left[0], learn=True)
+                left[0] |= learned_arrays(number, first.learned)
+            known = left[0] if scene is None else scene
+            finished = self._run(task, number, units, policy, trajectories, known, trace=True)
             for arrays, done in zip(left, finished, strict=True):
                 arrays[f"{number}/z"] = done.trajectory.cpu().numpy()
             current = [done.pictures.clamp(-1, 1) for done in finished]
         for arrays, batch, y in zip(left, batches, current, strict=True):
             arrays["pictures"] = to_pictures(y, frames.dtype)
             if needs_motion(self.config.consistency):
-                arrays["source"] = self._flow_pictures(frames[[offsets[o] for o in batch]])
-        return [
-            save({name: np.ascontiguousarray(array) for name, array in arrays.items()}) for arrays in left
-        ]
+                arrays["source"] = flow_pictures(frames[[offsets[o] for o in batch]], self.sizes)
+        return [packed(arrays) for arrays in left]
 
     def _sources(self, number: int, y: torch.Tensor) -> torch.Tensor:
         """Clean latents [B, C, h, w] of what enters a stage, enlarged to what leaves it; one by one, so that
         the batch does not show."""
         enlarged = [
-            torch.nn.functional.interpolate(row[None], scale_factor=self._scale(number), mode="bicubic")
-            for row in self._padded(number, y)
+            torch.nn.functional.interpolate(row[None], scale_factor=self.sizes.scale(number), mode="bicubic")
+            for row in self.sizes.padded(number, y)
         ]
         with torch.no_grad():
             return torch.cat([self.model.encode(row.clamp(-1, 1)) for row in enlarged])
@@ -262,19 +288,18 @@ class Enhancer:
         y: torch.Tensor,
         moved: Mapping[int, Moved] = types.MappingProxyType({}),
     ) -> Unit:
-        draws = FrameDraws(
+        draws = WarpedDraws(
             seed=self.config.seed,
             source_digest=task.source_digest,
             scene=task.scene,
             frames=tuple(ordinals),
             rho=self.config.consistency.rho,
             prefix=f"stage {number}",
+            moved=moved if self.config.consistency.warp_noise else {},
         )
         return Unit(y, self._noise(task, number, ordinals, y, moved), tuple(ordinals), draws)
 
-    def _trajectories(
-        self, number: int, scene: Arrays | None, knots: Mapping[int, Arrays]
-    ) -> Trajectories:
+    def _trajectories(self, number: int, scene: Arrays | None, knots: Mapping[int, Arrays]) -> Trajectories:
         return Trajectories(
             None if scene is None else self._tensor(scene[f"{number}/z"]),
             {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in knots.items()},
@@ -282,90 +307,70 @@ class Enhancer:
 
     def _run(
         self,
+        task: FrameTask,
         number: int,
         units: Sequence[Unit],
         policy: SharingPolicy,
         trajectories: Trajectories,
-        content: LatentStatistics | None,
+        scene: Arrays | None,
         *,
         fusion: LatentFusion | None = None,
         trace: bool = False,
+        learn: bool = False,
     ) -> list[Finished]:
-        """Pad, run one stage, crop. ``content`` are the statistics of the scene's anchors."""
+        """Pad, run one stage, crop. ``scene`` is what the scene's anchors left."""
         height, width = units[0].y.shape[2:]
-        self._check_mask(number, height, width)
-        scale = self._scale(number)
-        padded = [dataclasses.replace(unit, y=self._padded(number, unit.y)) for unit in units]
-        stage = self._stage(number, padded[0].y.shape[2:], content)
+        scale = self.sizes.scale(number)
+        padded = [dataclasses.replace(unit, y=self.sizes.padded(number, unit.y)) for unit in units]
+        stages = [
+            self._stages.stage(number, (height, width), scene, learn=learn, own=assets)
+            for assets in self._own_assets(task, number, units)
+        ]
+        solvers = [stage.solver for stage in stages] if len(stages) > 1 else ()
         with torch.no_grad():
-            finished = run_stage(stage, padded, policy, trajectories, fusion=fusion, trace=trace)
+            finished = run_stage(
+                stages[0], padded, policy, trajectories, fusion=fusion, trace=trace, solvers=solvers
+            )
         for unit, done in zip(units, finished, strict=True):
             _require_finite(unit.ordinals, done.pictures)
         return [
-            Finished(done.pictures[:, :, : height * scale, : width * scale], done.trajectory)
+            dataclasses.replace(done, pictures=done.pictures[:, :, : height * scale, : width * scale])
             for done in finished
         ]
 
-    def _stage(
-        self, number: int, measured: Sequence[int], content: LatentStatistics | None
-    ) -> Stage:
-        item = self.config.enhance[number]
-        if "restore" in item:
-            spec, prior = item["restore"], self._prior(item["restore"])
-            sides = [side * self._scale(number) for side in measured]
-            try:
-                operator = build_operator(spec["degradation"], *sides, self._assets(number, measured))
-                sigma = measurement_sigma(spec["degradation"])
-                solver = build_solver(spec["solver"], operator, sigma, prior)
-            except OperatorError as error:
-                raise SourceError(
-                    f"enhance.{number}.restore does not fit pictures of {measured[1]}x{measured[0]}: {error}",
-                    code="enhance_refused",
-                ) from error
-            return Stage(solver, prior, self.session, key=self._key)
-        spec = item["stylize"]
-        method, style = spec["method"], self.styles[number]
-        inversion = BoundPrior(self.model, listener=self.session)
-        solver = StyleAligned(_timesteps(spec), inversion, style, content, method["statistics"])
-        reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
-        return Stage(solver, self._prior(spec), self.session, reading, key=self._key)
+    def _windows(self, task: FrameTask, grid: Sequence[int]) -> dict[int, torch.Tensor]:
+        """The first stage's pictures [3, h, w] by ordinal, where frames are restored together."""
+        windows = windows_of(task.ordinals, grid, task.halo, task.scene_range)
+        item, sizes = self.config.enhance[0], self.sizes
+        restored: dict[int, torch.Tensor] = {}
+        for window in windows:
+            frames = np.stack([task.around[ordinal] for ordinal in window.ordinals])
+            measured = np.stack([task.around[ordinal] for ordinal in window.measured(blur_radius(item))])
+            sides = frames.shape[1:3]
+            flows = clip_flows(0, frames, sides, sizes, self.config.device) if uses_flow(item) else None
+            unit = self._unit(task, 0, window.ordinals, to_tensor(measured, self.config.device))
+            (assets,) = self._own_assets(task, 0, [unit])
+            assets["open_ends"] = np.array([window.open_left, window.open_right])
+            stage = self._stages.stage(0, sides, None, own=assets, flows=flows)
+            whole = dataclasses.replace(unit, y=sizes.padded(0, unit.y))
+            with torch.no_grad():
+                (done,) = run_stage(stage, [whole], Independent())
+            height, width = (side * sizes.scale(0) for side in sides)
+            kept = done.pictures[window.first - window.begin : window.last - window.begin, :, :height, :width]
+            restored |= dict(zip(range(window.first, window.last), kept.clamp(-1, 1), strict=True))
+        return restored
 
-    @property
-    def _key(self) -> tuple[int, str]:
-        return self.config.seed, "references"
-
-    def _prior(self, spec: Mapping[str, Any]) -> LatentPrior:
-        prompt, weight = spec.get("prompt", ""), spec.get("guidance", 1.0)
-        if spec.get("rule") == "cfgpp":
-            return Guided(BoundPrior(self.model, prompt, 1.0, self.session), weight, "cfgpp")
-        return BoundPrior(self.model, prompt, weight, self.session)
-
-    def _scale(self, number: int) -> int:
-        restore = self.config.enhance[number].get("restore")
-        return int(restore["degradation"].get("scale", 1)) if restore else 1
-
-    def _padded(self, number: int, y: torch.Tensor) -> torch.Tensor:
-        scale, multiple = self._scale(number), self.model.pixel_multiple
-        return pad_edges(
-            y, padded_side(y.shape[2], scale, multiple), padded_side(y.shape[3], scale, multiple)
-        )
-
-    def _check_mask(self, number: int, height: int, width: int) -> None:
-        mask = self.config.masks.get(number)
-        if mask is not None and mask.shape != (height, width):
-            raise SourceError(
-                f"enhance.{number}.restore.degradation.mask has {mask.shape[1]}x{mask.shape[0]} pixels, the "
-                f"frames have {width}x{height}; give a mask of the frames' size",
-                code="mask_size",
-            )
-
-    def _assets(self, number: int, measured: Sequence[int]) -> Arrays:
-        if number not in self.config.masks:
-            return {}
-        mask = self.config.masks[number]
-        # Padding is measured: it repeats the edge and is no hole.
-        edges = ((0, measured[0] - mask.shape[0]), (0, measured[1] - mask.shape[1]))
-        return {"mask": np.pad(mask, edges, constant_values=255)}
+    def _own_assets(self, task: FrameTask, number: int, units: Sequence[Unit]) -> list[Arrays]:
+        """What the operator of stage ``number`` needs to know of the frames of each unit; once for all where
+        it treats frames alike."""
+        if number in task.masks:
+            masks = task.masks[number]
+            return [{"mask": np.stack([masks[ordinal] for ordinal in unit.ordinals])} for unit in units]
+        if self._stages.knows_time(number):
+            return [
+                {"ordinals": np.array(unit.ordinals), "rows": np.array(unit.y.shape[2])} for unit in units
+            ]
+        return [{}]
 
     def _noise(
         self,
@@ -376,7 +381,7 @@ class Enhancer:
         moved: Mapping[int, Moved],
     ) -> torch.Tensor:
         """Initial noise [B, C, h, w] of ``ordinals``; those in ``moved`` carry the noise of their knots."""
-        shape = (self.model.latent_channels, *self._cells(number, y.shape[2:])[1])
+        shape = (self.model.latent_channels, *self.sizes.cells(number, y.shape[2:]))
         rows = []
         for ordinal in ordinals:
             key: dict[str, Any] = {
@@ -392,48 +397,6 @@ class Enhancer:
             else:
                 rows.append(frame_noise(shape, **key))
         return torch.stack(rows).to(self.config.device)
-
-    def _cells(self, number: int, sides: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Padded sides of stage ``number``'s input of ``sides`` pixels, and the sides of its latent."""
-        scale = self._scale(number)
-        padded = [padded_side(side, scale, self.model.pixel_multiple) for side in sides]
-        return padded, [side * scale // self.model.vae_factor for side in padded]
-
-    def _flow_pictures(self, frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """What motion is measured on: uint8 [B, h, w], a few pixels per latent cell of the first stage."""
-        shrink = min(1.0, FLOW_PIXELS_PER_CELL * self._scale(0) / self.model.vae_factor)
-        return np.stack([small_grey(frame, shrink) for frame in frames])
-
-    def _moved(
-        self,
-        number: int,
-        task: FrameTask,
-        frames: np.ndarray[Any, Any],
-        grid: Sequence[int],
-        known: Mapping[int, Arrays],
-    ) -> dict[int, Moved]:
-        """Where the cells of stage ``number`` come from, for the frames between knots.
-
-        The pictures of both knots come with their references: the right one may lie in the next chunk."""
-        if not needs_motion(self.config.consistency):
-            return {}
-        grown = math.prod(self._scale(before) for before in range(number))
-        sides = [side * grown for side in frames.shape[1:3]]
-        padded, cells = self._cells(number, sides)
-        found: dict[int, Moved] = {}
-        for knots in itertools.pairwise(grid):
-            at = [i for i, ordinal in enumerate(task.ordinals) if knots[0] < ordinal < knots[1]]
-            if not at:
-                continue
-            first, last = (known[knot]["source"][0] for knot in knots)
-            pictures = [first, *self._flow_pictures(frames[at]), last]
-            for i, ends_of in zip(at, motions_to_ends(pictures), strict=True):
-                covered = [
-                    round(pixels * whole / own)
-                    for pixels, whole, own in zip(pictures[0].shape, padded, sides, strict=True)
-                ]
-                found[task.ordinals[i]] = Moved(knots, ends_of.at_cells(*cells, (covered[0], covered[1])))
-        return found
 
     def _style_picture(self, picture: np.ndarray[Any, Any]) -> torch.Tensor:
         x = to_tensor(picture[None], self.config.device)
@@ -459,44 +422,6 @@ def _require_finite(ordinals: Sequence[int], pictures: torch.Tensor) -> None:
             )
 
 
-def _timesteps(item: Mapping[str, Any]) -> tuple[int, ...]:
-    return leading_timesteps(item["method"]["steps"], strength=item["strength"])
-
-
-def _split_anchors(scene: Arrays) -> dict[int, Arrays]:
-    """Each anchor as a reference of its own, as knots are stored."""
-    per_anchor = [
-        name for name in scene if name in ("pictures", "source") or name.endswith(("/z", "/source"))
-    ]
-    return {
-        int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
-        for at, ordinal in enumerate(scene["ordinals"])
-    }
-
-
-def _statistics_arrays(number: int, statistics: LatentStatistics) -> Arrays:
-    return {
-        f"{number}/mean": statistics.mean.numpy(),
-        f"{number}/covariance": statistics.covariance.numpy(),
-    }
-
-
-def _statistics_of(scene: Arrays | None, number: int) -> LatentStatistics | None:
-    if scene is None or f"{number}/mean" not in scene:
-        return None
-    return LatentStatistics(
-        torch.from_numpy(scene[f"{number}/mean"]), torch.from_numpy(scene[f"{number}/covariance"])
-    )
-
-
-def _style_from_bytes(blob: bytes, device: str) -> StyleReference:
-    arrays = load(blob)
-    return StyleReference(
-        torch.from_numpy(arrays["trajectory"]).to(device),
-        LatentStatistics(torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["covariance"])),
-    )
-
-
 def _fix_numerics(config: EnhancerConfig) -> None:
     """Same bits on every actor: fixed threads, deterministic kernels, no autotuning, no TF32."""
     torch.set_num_threads(config.torch_threads)
@@ -504,4 +429,3 @@ def _fix_numerics(config: EnhancerConfig) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-

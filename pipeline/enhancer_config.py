@@ -28,8 +28,15 @@ class EnhancerConfig:
 
 @dataclass(frozen=True)
 class FrameTask:
-    """Which frames of which video: ``ordinals`` are absolute, ``scene`` numbers the scene."""
+    """Which frames of which video: ``ordinals`` are absolute, ``scene`` numbers the scene. ``masks``: by
+    index in ``enhance`` the masks of frames that have one each, uint8 [h, w] by ordinal, 0 where there is a
+    hole. ``around``: the frames themselves and ``halo`` more on both sides, by ordinal, where frames are
+    restored together; ``scene_range`` are first and last (exclusive) of the scene."""
 
     source_digest: str
     scene: int
     ordinals: tuple[int, ...]
+    masks: Mapping[int, Mapping[int, np.ndarray[Any, Any]]] = field(default_factory=dict)
+    around: Mapping[int, np.ndarray[Any, Any]] = field(default_factory=dict)
+    halo: int = 0
+    scene_range: tuple[int, int] = (0, 0)

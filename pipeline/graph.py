@@ -25,6 +25,7 @@ import ray
 
 from pipeline.assembly import Assembly
 from pipeline.attempts import attempt_ledger
+from pipeline.auto_degradation import described, wants_estimate
 from pipeline.books import Books
 from pipeline.catalog import CatalogEntry, output_extensions, resolve_catalog
 from pipeline.cluster import Cluster, set_patience, start_ray
@@ -69,6 +70,7 @@ from pipeline.tasks import (
     TaskContext,
     decode_unit,
     encode_unit,
+    estimate_source,
     index_source,
     transcode_unit,
 )
@@ -144,7 +146,10 @@ def run_job(
             code_digest(),
             identity=not settings.enhance,
             fence=lease.fence,
+            mask_clips=tuple((number, clip.video) for number, clip in pictures.clips.items()),
         )
+        for clip in pictures.clips.values():
+            clip.commit(ChunkStore(store))
         keys = JobKeys(settings, digest, cluster.device, mask_digests=pictures.mask_digests)
         books = Books(store, run_id, lease.fence, on_event, max_failures)
         run = _Run(run_id, settings, store, cluster, context, on_event, lease, interruption, books)
@@ -230,6 +235,8 @@ class _Run:
         self.books.list_units(job.unlisted)
         if job_yaml is not None:
             self._write_run_files(job, job_yaml)
+        for uri, estimate in job.estimates.items():
+            self.on_event(Event("log", f"{uri}: {described(estimate)}", 0, 0))
         for row in job.refused:
             if row.stage == PLAN_STAGE:
                 failure = Failure(row.code, row.error, False, row.stage, row.attempts, row.node)
@@ -354,7 +361,9 @@ class _Run:
             raise told from error
 
     def _index_dataset(self, rows: list[Row]) -> Any:
-        return _one_row_per_block(rows).map(index_source, fn_kwargs={"context": self.context}, num_cpus=1)
+        common = {"fn_kwargs": {"context": self.context}, "num_cpus": 1}
+        data = _one_row_per_block(rows).map(index_source, **common)
+        return data.map(estimate_source, **common) if wants_estimate(self.settings.enhance) else data
 
     def _actors(self, rows: int, config: Any, style_keys: Mapping[int, str]) -> dict[str, Any]:
         return {

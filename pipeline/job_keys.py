@@ -46,6 +46,14 @@ def index_key(source_digest: str, limits: Limits, policy: VideoPolicy) -> str:
     )
 
 
+def estimate_key(indexed: str) -> str:
+    """Estimated degradation of a source, by the key of its index."""
+    versions = {name: _version(name) for name in ("av", "opencv-python-headless")}
+    return digest(
+        {"schema": SCHEMA, "level": "estimate", "index": indexed, "code": code_digest(), "versions": versions}
+    )
+
+
 def _without_places(item: dict[str, Any]) -> dict[str, Any]:
     """An ``enhance`` item without where its pictures and weights lie: their contents enter keys by digest."""
     kept = copy.deepcopy(item)
@@ -57,13 +65,21 @@ def _without_places(item: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class JobKeys:
-    """Makes the keys of one job. ``device`` is "cpu" or "cuda": bits are promised per device class."""
+    """Makes the keys of one job. ``device`` is "cpu" or "cuda": bits are promised per device class.
+    ``resolved``: the ``enhance`` list of one video where that is not the job's, for degradations that were
+    estimated."""
 
     settings: JobSettings
     model_digest: str
     device: str
     style_keys: tuple[str, ...] = ()
     mask_digests: tuple[str, ...] = ()
+    resolved: tuple[dict[str, Any], ...] | None = None
+
+    @property
+    def enhance(self) -> tuple[dict[str, Any], ...]:
+        """What is done to frames."""
+        return self.settings.enhance if self.resolved is None else self.resolved
 
     def model(self) -> str:
         """Proof that the model loads on this device class."""
@@ -164,7 +180,7 @@ class JobKeys:
     def _pixels(self) -> dict[str, Any]:
         return {
             **self._network(),
-            "enhance": [_without_places(item) for item in self.settings.enhance],
+            "enhance": [_without_places(item) for item in self.enhance],
             "styles": self.style_keys,
             "masks": self.mask_digests,
             "video": dataclasses.asdict(self.settings.video),

@@ -11,23 +11,26 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipeline.auto_degradation import wants_estimate
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
 from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
 from pipeline.errors import ResultLostError, SourceError
+from pipeline.estimates import Estimate, committed_estimate, estimate_here
 from pipeline.failures import LOST, failure_of
 from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
+from pipeline.job_warnings import job_warnings
 from pipeline.keys import digest
 from pipeline.manifest import ChunkRow, VideoRow, find_row, read_chunk_rows, read_video_rows
+from pipeline.mask_clips import MaskSize
 from pipeline.model_files import weights_digest
 from pipeline.model_fit import require_model_fit
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.proof import is_published
 from pipeline.settings import JobSettings
-from pipeline.sharing_policies import sharing_warnings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from pipeline.units import Units, missing_references, units_of, unlisted_rows
@@ -68,6 +71,11 @@ class Job:
     chunks_done: int
     records: tuple[dict[str, Any], ...]
 
+    @property
+    def estimates(self) -> dict[str, dict[str, Any]]:
+        """By video what its estimated degradation is, for jobs that ask for it."""
+        return {record["video_uri"]: record["estimate"] for record in self.records if "estimate" in record}
+
     def with_settled(self, rows: Iterable[VideoRow]) -> Job:
         """The job and videos that were found finished without planning them."""
         settled = tuple(rows)
@@ -102,7 +110,7 @@ def plan_videos(
     indexed: Sequence[tuple[CatalogEntry, dict[str, Any]]],
     chunks: ChunkStore,
     store: Store,
-    mask_sizes: Mapping[int, tuple[int, int]],
+    mask_sizes: Mapping[int, MaskSize],
 ) -> Job:
     """Plan every indexed source and drop what is committed already.
 
@@ -141,7 +149,7 @@ class _Planner:
     keys: JobKeys
     chunks: ChunkStore
     store: Store
-    mask_sizes: Mapping[int, tuple[int, int]]
+    mask_sizes: Mapping[int, MaskSize]
     listed: frozenset[str] = frozenset()
     writes: bool = True
 
@@ -152,35 +160,61 @@ class _Planner:
         receipt = self.chunks.lookup(video.index_key)
         if receipt is None:
             return quarantined_row(self.keys, video, _refusal(LOST, "its index vanished"))
+        estimate = None
         try:
-            return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)))
+            if wants_estimate(self.settings.enhance):
+                estimate = committed_estimate(self.settings, video, self.chunks)
+                if estimate is None:
+                    return quarantined_row(self.keys, video, _refusal(LOST, "its estimate vanished"))
+            return self.plan_indexed(entry, video, index_from_bytes(self.chunks.read(receipt)), estimate)
         except SourceError as error:
             return quarantined_row(self.keys, video, _refusal(error.code, str(error)))
         except ResultLostError as error:
             return quarantined_row(self.keys, video, _refusal(LOST, str(error)))
 
-    def plan_indexed(self, entry: CatalogEntry, video: VideoRef, index: VideoIndex) -> _Planned:
-        """Raises SourceError when the frames do not fit the ``enhance`` list."""
+    def plan_indexed(
+        self, entry: CatalogEntry, video: VideoRef, index: VideoIndex, estimate: Estimate | None
+    ) -> _Planned:
+        """Raises SourceError when the frames do not fit the ``enhance`` list. ``estimate``: of the video's
+        degradation, for jobs that ask for it."""
         shown = index.geometry
         size = as_upright_size(shown.width, shown.height, shown.display_matrix)
-        require_fit(self.settings.enhance, *size, self.mask_sizes)
+        keys, mask_sizes, own_list = self.keys, self.mask_sizes, None
+        if estimate is not None:
+            own_list = estimate.enhance
+            keys = replace(keys, resolved=own_list.items)
+            mask_sizes = {
+                i: self.mask_sizes[at] for i, at in enumerate(own_list.origins) if at in self.mask_sizes
+            }
+        require_fit(keys.enhance, *size, mask_sizes, index.frames)
         plan = plan_video(index, self.settings.consistency, growth(self.settings))
         copied = self.settings.encode.codec == COPY
-        units = Units((), (), ()) if copied else units_of(self.keys, video, plan)
+        units = Units((), (), ()) if copied else units_of(keys, video, plan, own_list)
         container = (
             copy_extension(entry.uri, index) if copied else choose_container(index, self.settings.encode)
         )
+        metrics: dict[str, Any] = {"chunks": len(units.chunks)}
+        if estimate is not None:
+            metrics["estimate"] = estimate.record()
         row = VideoRow(
             video_uri=entry.uri,
-            video_key=self.keys.video(video.source_digest, container),
+            video_key=keys.video(video.source_digest, container),
             status="done",
             source_digest=video.source_digest,
             source_version=video.source_version,
-            metrics={"chunks": len(units.chunks)},
-            **_job_facts(self.keys),
+            warnings=() if estimate is None else estimate.warnings,
+            metrics=metrics,
+            **_job_facts(keys),
         )
         chunk_keys = tuple(unit.key for unit in units.chunks)
-        task = VideoTask(video, row.video_key, container, output_relative(entry, container), chunk_keys)
+        task = VideoTask(
+            video,
+            row.video_key,
+            container,
+            output_relative(entry, container),
+            chunk_keys,
+            untouched=own_list is not None and not own_list.items,
+        )
         done = find_row(self.store, entry.uri, row.video_key)
         if done is not None and not is_published(self.store, done, note=self.writes):
             done = None
@@ -188,7 +222,7 @@ class _Planner:
         left = [unit for unit in units.chunks if done is None and receipt_of(unit.key) is None]
         missing = missing_references(units, left, lambda key: receipt_of(key) is not None)
         unlisted = unlisted_rows(units, self.listed, receipt_of)
-        job = VideoJob(task, row, self.keys, plan, missing, tuple(left))
+        job = VideoJob(task, row, keys, plan, missing, tuple(left))
         chunks_done = len(units.chunks) - len(left)
         record = {
             "video_uri": entry.uri,
@@ -201,6 +235,8 @@ class _Planner:
             "knots_placed": self.settings.consistency.knots,
             "scene_list": [scene.record() for scene in plan.scenes],
         }
+        if estimate is not None:
+            record["estimate"] = estimate.record()
         return _Planned(job, done, tuple(unlisted), chunks_done, record)
 
 
@@ -256,7 +292,8 @@ class Rejected:
 @dataclass(frozen=True)
 class JobPlan:
     """What a run would do. ``consistency`` counts knots (anchors among them) and says how they are placed;
-    ``estimate`` holds frames and bytes still to be computed."""
+    ``estimate`` holds frames and bytes still to be computed; ``auto`` by video what its estimated degradation
+    is."""
 
     videos: int
     scenes: int
@@ -267,6 +304,7 @@ class JobPlan:
     consistency: dict[str, Any] = field(default_factory=dict)
     estimate: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    auto: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def plan_job(settings: JobSettings) -> JobPlan:
@@ -307,7 +345,10 @@ def plan_job(settings: JobSettings) -> JobPlan:
         rejected=tuple(rejected),
         consistency=_consistency(planned, settings),
         estimate=_estimate(planned, settings),
-        warnings=sharing_warnings(settings.consistency) if settings.enhance else (),
+        warnings=job_warnings(settings),
+        auto={
+            item.record["video_uri"]: item.record["estimate"] for item in planned if "estimate" in item.record
+        },
     )
 
 
@@ -330,15 +371,17 @@ def _keys_of_earlier_runs(
 
 def _index_here(
     entry: CatalogEntry, settings: JobSettings, chunks: ChunkStore
-) -> tuple[VideoRef, VideoIndex] | SourceError:
+) -> tuple[VideoRef, VideoIndex, Estimate | None] | SourceError:
     directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")
     try:
         path, source_digest = SourceCache(directory, settings.storage).local_path(entry.uri)
         video = VideoRef(entry.uri, source_digest, index_key(source_digest, settings.limits, settings.video))
         receipt = chunks.lookup(video.index_key)
         if receipt is not None:
-            return video, index_from_bytes(chunks.read(receipt))
-        return video, index_in_process(path, entry.uri, settings.limits, source_digest, settings.video)
+            index = index_from_bytes(chunks.read(receipt))
+        else:
+            index = index_in_process(path, entry.uri, settings.limits, source_digest, settings.video)
+        return video, index, estimate_here(settings, video, index, path, chunks)
     except SourceError as error:
         return error
 

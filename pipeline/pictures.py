@@ -1,4 +1,5 @@
-"""The pictures a job names: style references and inpainting masks, read once by the driver."""
+"""The pictures a job names: style references and inpainting masks, read once by the driver; and mask videos,
+of which the driver reads the index alone."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import numpy as np
 from pipeline.enhancer_config import EnhancerConfig
 from pipeline.errors import ReelweaveError, SpecError
 from pipeline.filesystem import open_filesystem
+from pipeline.mask_clips import MaskClip, MaskSize, is_picture, load_mask_clip
 from pipeline.settings import JobSettings
 
 Picture = np.ndarray[Any, Any]
@@ -21,21 +23,23 @@ Picture = np.ndarray[Any, Any]
 @dataclass(frozen=True)
 class Pictures:
     """Decoded pictures by index in ``enhance``: ``styles`` uint8 RGB [H, W, 3], ``masks`` uint8 [H, W]
-    with 0 where there is a hole, and the SHA-256 of each file."""
+    with 0 where there is a hole, and the SHA-256 of each file. ``clips``: masks that are videos."""
 
     styles: Mapping[int, Picture] = field(default_factory=dict)
     masks: Mapping[int, Picture] = field(default_factory=dict)
     digests: Mapping[int, str] = field(default_factory=dict)
+    clips: Mapping[int, MaskClip] = field(default_factory=dict)
 
     @property
     def mask_digests(self) -> tuple[str, ...]:
         """Digests of the masks, in order of their stages."""
-        return tuple(self.digests[number] for number in sorted(self.masks))
+        return tuple(self.digests[number] for number in sorted((*self.masks, *self.clips)))
 
     @property
-    def mask_sizes(self) -> dict[int, tuple[int, int]]:
-        """Height and width of each mask."""
-        return {number: (mask.shape[0], mask.shape[1]) for number, mask in self.masks.items()}
+    def mask_sizes(self) -> dict[int, MaskSize]:
+        """How large each mask is, and how long."""
+        pictures = {number: MaskSize(*mask.shape) for number, mask in self.masks.items()}
+        return {**pictures, **{number: clip.size for number, clip in self.clips.items()}}
 
     def enhancer_config(self, settings: JobSettings, device: str) -> EnhancerConfig | None:
         """The actors' configuration; None for a job that only re-encodes."""
@@ -59,6 +63,7 @@ def load_pictures(settings: JobSettings) -> Pictures:
     styles: dict[int, Picture] = {}
     masks: dict[int, Picture] = {}
     digests: dict[int, str] = {}
+    clips: dict[int, MaskClip] = {}
     for number, item in enumerate(settings.enhance):
         if "stylize" in item:
             where = f"enhance.{number}.stylize.reference"
@@ -68,6 +73,10 @@ def load_pictures(settings: JobSettings) -> Pictures:
         mask = item.get("restore", {}).get("degradation", {}).get("mask")
         if mask:
             where = f"enhance.{number}.restore.degradation.mask"
+            if not is_picture(mask):
+                clips[number] = load_mask_clip(mask, where, settings)
+                digests[number] = clips[number].video.source_digest
+                continue
             data = _read(mask, where, settings)
             # In the file white marks what is to be filled; operators keep what is non-zero.
             holes = _decode(data, cv2.IMREAD_GRAYSCALE, where) > 127
@@ -79,7 +88,7 @@ def load_pictures(settings: JobSettings) -> Pictures:
                 )
             masks[number] = np.where(holes, 0, 255).astype(np.uint8)
             digests[number] = hashlib.sha256(data).hexdigest()
-    return Pictures(styles, masks, digests)
+    return Pictures(styles, masks, digests, clips)
 
 
 def _read(uri: str, where: str, settings: JobSettings) -> bytes:

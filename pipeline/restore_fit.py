@@ -44,7 +44,11 @@ MODELS: dict[str, tuple[str, ...]] = {
 #: Solvers that need weights of their own: never suggested.
 OWN_WEIGHTS = ("cddb",)
 
+#: Solvers that restore frames together where a degradation couples them.
+CLIPS = ("dpir", "diffpir", "video_latent")
+
 _WORDS = {
+    "framewise": "a degradation of every frame on its own",
     "linear": "a linear degradation",
     "has_pinv": "a degradation with a pseudo-inverse",
     "has_prox": "a degradation whose fit has a closed form",
@@ -58,6 +62,10 @@ _KERNELS = ("motion", "disk", "anisotropic")
 def lacking(kind: str, kernel: str | None) -> frozenset[str]:
     """The flags that do not hold of a ``degradation`` of this kind and, for blurs, kernel."""
     lacks = {"linear", "has_adjoint"} if kind in _NONLINEAR else set()
+    if kind == "temporal_blur":
+        lacks.add("framewise")
+    if kind == "flicker":
+        lacks = {"linear"}
     if kind == "deblur" and kernel == "lens":
         lacks = {"linear", "has_adjoint", "has_pinv", "has_prox"}
     if kind == "salt_and_pepper":
@@ -89,13 +97,17 @@ def models_of(solver: str) -> tuple[str, ...]:
 
 def _obstacle(solver: str, degradation: Spec) -> str:
     kind, kernel = degradation["kind"], degradation.get("kernel")
-    missing = [need for need in NEEDS[solver] if need in lacking(kind, kernel)]
+    missing = [need for need in _needs(solver) if need in lacking(kind, kernel)]
     if missing:
         shown = f"{kind} with kernel {kernel}" if kind == "deblur" else kind
         return f"{solver} needs {_WORDS[missing[0]]}, and {shown} is none"
     if solver == "ddnm" and degradation.get("noise", 0.0) > 0.0 and "deblur" in _kinds(degradation):
         return "ddnm would amplify the noise, for the pseudo-inverse of a blur does"
     return ""
+
+
+def _needs(solver: str) -> tuple[str, ...]:
+    return NEEDS[solver] if solver in CLIPS else (*NEEDS[solver], "framewise")
 
 
 def _kinds(degradation: Spec) -> Iterator[str]:

@@ -5,8 +5,9 @@ Facts only, readable without torch; what they do is in `operators.attention.poli
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.settings import ConsistencySettings
 
@@ -54,6 +55,16 @@ POLICIES = {
 MERGEABLE = ("knots", "knots_hard")
 #: Policies under which estimates of frames can be fused with those of the knots.
 FUSIBLE = tuple(name for name, facts in POLICIES.items() if facts.knots)
+
+
+#: Solvers that find out something about the degradation, once per scene, from its anchors together.
+LEARNING = ("blind_dps",)
+
+
+def needs_anchors(consistency: ConsistencySettings, enhance: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether each scene has anchors: frames that all others read, or learn the degradation from."""
+    solvers = {item["restore"]["solver"]["name"] for item in enhance if "restore" in item}
+    return bool(enhance) and (facts_of(consistency).anchors != "none" or bool(solvers.intersection(LEARNING)))
 
 
 def facts_of(consistency: ConsistencySettings) -> PolicyFacts:

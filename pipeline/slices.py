@@ -10,6 +10,7 @@ a sharing policy whose result depends on the chunk.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -111,6 +112,12 @@ class ThriftyEnhancer:
         self._within_memory = within_memory
         self._fit = MemoryFit()
         self._divisible = not facts_of(enhancer.config.consistency).depends_on_chunking
+
+    def applying(self, items: Sequence[dict[str, Any]], origins: Sequence[int]) -> ThriftyEnhancer:
+        """As `Enhancer.applying`."""
+        other = copy.copy(self)
+        other._enhancer = self._enhancer.applying(items, origins)
+        return other
 
     def anchors(self, task: FrameTask, frames: Frames) -> bytes:
         """As `Enhancer.anchors`; they cannot be cut."""

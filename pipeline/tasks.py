@@ -23,15 +23,17 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from pipeline.attempts import begin_attempt, end_attempt
+from pipeline.auto_degradation import estimate_video
 from pipeline.commit import ChunkStore, publish_video
 from pipeline.disk_full import disk_is_full
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import MemoryFullError, ReelweaveError, ResultLostError, SourceError, StoreError
 from pipeline.failures import DISK_FULL, LOST, OTHER_CODE, STORE, failure_of
-from pipeline.job_keys import index_key
-from pipeline.keys import code_digest
+from pipeline.job_keys import estimate_key, index_key
+from pipeline.keys import canonical_json, code_digest
 from pipeline.lease import NO_LEASE, Fence
 from pipeline.manifest import VideoRow
+from pipeline.mask_clips import by_ordinal, decode_masks
 from pipeline.metrics import measured
 from pipeline.redact import redacted
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
@@ -52,18 +54,20 @@ from pipeline.video.rgb import decode_rgb
 from pipeline.video.treat import treated_frames
 from pipeline.video.types import Assembly, Segment, VideoIndex
 from pipeline.video.verify import verify_file
-from pipeline.work import Failure, UnitTask, VideoTask
+from pipeline.work import Failure, UnitTask, VideoRef, VideoTask
 
 Row = dict[str, Any]
 
 _CACHED_INDEXES = 8
+#: Names of masks among what a decoded unit carries.
+_MASK = "mask/"
 _NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class TaskContext:
     """What every task of a run needs; a few hundred bytes. ``identity``: nothing is enhanced; ``fence``
-    is the token of the run's lease."""
+    is the token of the run's lease; ``mask_clips`` are mask videos by index in ``enhance``."""
 
     output: str
     storage: StorageSettings
@@ -74,6 +78,7 @@ class TaskContext:
     code: str
     identity: bool = False
     fence: Fence = NO_LEASE
+    mask_clips: tuple[tuple[int, VideoRef], ...] = ()
 
     @property
     def chunks(self) -> ChunkStore:
@@ -171,18 +176,32 @@ def index_source(row: Row, context: TaskContext) -> Row:
     return guarded(row, context, "index", work)
 
 
+def estimate_source(row: Row, context: TaskContext) -> Row:
+    """Estimate how an indexed source was degraded, once per index and code; adds nothing to the row."""
+
+    def work() -> Row:
+        key = estimate_key(row["index_key"])
+        if context.chunks.lookup(key) is None:
+            path = context.sources.open_verified(row["uri"], row["source_digest"])
+            facts = estimate_video(path, _index(context, row["index_key"]))
+            context.chunks.commit_bytes(key, ".estimate.json", canonical_json(facts), {})
+        return {}
+
+    return guarded(row, context, "estimate", work)
+
+
 def decode_unit(row: Row, context: TaskContext) -> Row:
     """Decode a unit's frames and fetch its references: adds ``frames`` and ``references``."""
     task = UnitTask.from_json(row["task"])
 
     def work() -> Row:
-        if _made_before(context, task):
+        if task.untouched or _made_before(context, task):
             return {}
         index = _index(context, task.video.index_key)
         path = context.sources.open_verified(task.video.uri, task.video.source_digest)
         return {
-            "frames": decode_rgb(path, index, task.ordinals),
-            "references": _fetch_references(context, task),
+            "frames": decode_rgb(path, index, task.decoded),
+            "references": save({**_fetch_references(context, task), **_masks(context, task)}),
         }
 
     return guarded({**row, "frames": _NO_FRAMES, "references": b""}, context, "decode", work)
@@ -212,18 +231,40 @@ class EnhanceUnits:
     def _enhance(self, row: Row) -> Row:
         begun = time.monotonic()
         task = UnitTask.from_json(row["task"])
-        frames = FrameTask(task.video.source_digest, task.scene, task.ordinals)
-        references = {name: blob.tobytes() for name, blob in load(row["references"]).items()}
+        if task.untouched:
+            return {}
+        enhancer = self._enhancer
+        if task.enhance:
+            origins, items = zip(*json.loads(task.enhance), strict=True)
+            enhancer = enhancer.applying(items, origins)
+        carried = load(row["references"])
+        names = [name for name in carried if name.startswith(_MASK)]
+        masks = {int(name.removeprefix(_MASK)): carried.pop(name) for name in names}
+        if task.enhance:
+            masks = {i: masks[at] for i, at in enumerate(origins) if at in masks}
+        decoded, pictures_of = task.decoded, row["frames"]
+        frames = FrameTask(
+            task.video.source_digest,
+            task.scene,
+            task.ordinals,
+            by_ordinal(masks, decoded),
+            dict(zip(decoded, pictures_of, strict=True)) if task.halo else {},
+            task.halo,
+            task.scene_range,
+        )
+        before = decoded.index(task.ordinals[0])
+        own = pictures_of[before : before + len(task.ordinals)]
+        references = {name: blob.tobytes() for name, blob in carried.items()}
         anchors = references.pop("anchors", None)
         small = {name: value for name, value in row.items() if name not in ("frames", "references")}
         if task.level == "chunk":
             knots = {int(ordinal): blob for ordinal, blob in references.items()}
-            pictures, slices = self._enhancer.chunk(frames, row["frames"], task.grid, anchors, knots)
+            pictures, slices = enhancer.chunk(frames, own, task.grid, anchors, knots)
             return {"frames": pictures, "references": b"", **slices}
         if task.level == "anchors":
-            blobs, slices = {task.key: self._enhancer.anchors(frames, row["frames"])}, {}
+            blobs, slices = {task.key: enhancer.anchors(frames, own)}, {}
         else:
-            made, slices = self._enhancer.knots(frames, row["frames"], anchors)
+            made, slices = enhancer.knots(frames, own, anchors)
             blobs = {key: made[knot] for knot, key in task.makes}
         for key, blob in blobs.items():
             facts = {"made": {**_making(row, begun, len(blobs)), **slices}}
@@ -240,6 +281,9 @@ def encode_unit(row: Row, context: TaskContext) -> Row:
             return {}
         begun = time.monotonic()
         check_encoder(context.encode.codec)
+        if task.untouched:
+            _transcode(task, context, row, begun)
+            return {}
         index = _index(context, task.video.index_key)
         source = context.sources.open_verified(task.video.uri, task.video.source_digest)
         # Decoding once more is cheap beside the network, and lets rows travel without the source's planes.
@@ -262,17 +306,21 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
             return {}
         begun = time.monotonic()
         check_encoder(context.encode.codec)
-        index = _index(context, task.video.index_key)
-        source = context.sources.open_verified(task.video.uri, task.video.source_digest)
-        first, last = task.ordinals[0], task.ordinals[-1] + 1
-        with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
-            path = os.path.join(folder, "segment.mkv")
-            frames = treated_frames(source, index, first, last)
-            segment = encode_source_segment(path, frames, task.gops, index, context.encode)
-            context.chunks.commit(task.key, ".mkv", path, _facts(row, begun, segment))
+        _transcode(task, context, row, begun)
         return {}
 
     return _small(guarded(row, context, "encode", work))
+
+
+def _transcode(task: UnitTask, context: TaskContext, row: Row, begun: float) -> None:
+    index = _index(context, task.video.index_key)
+    source = context.sources.open_verified(task.video.uri, task.video.source_digest)
+    first, last = task.ordinals[0], task.ordinals[-1] + 1
+    with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
+        path = os.path.join(folder, "segment.mkv")
+        frames = treated_frames(source, index, first, last)
+        segment = encode_source_segment(path, frames, task.gops, index, context.encode)
+        context.chunks.commit(task.key, ".mkv", path, _facts(row, begun, segment))
 
 
 def assemble_video(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow | Failure:
@@ -307,7 +355,13 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
                 source, index, paths, segments, finished, video.container, context.encode
             )
             verified = verify_file(
-                finished, source, index, segments, assembly, context.encode, identity=context.identity
+                finished,
+                source,
+                index,
+                segments,
+                assembly,
+                context.encode,
+                identity=context.identity or video.untouched,
             )
         if verified.problems:
             raise SourceError(
@@ -319,7 +373,7 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
         row = dataclasses.replace(
             row,
             **verified_facts(verified),
-            warnings=(*index.warnings, *assembly.warnings, *verified.warnings),
+            warnings=(*row.warnings, *index.warnings, *assembly.warnings, *verified.warnings),
             dropped_streams=assembly.dropped_streams,
             versions={**row.versions, "ffmpeg": verified.object.ffmpeg},
             metrics={
@@ -354,13 +408,21 @@ def read_committed(context: TaskContext, key: str) -> bytes:
     return chunks.read(receipt)
 
 
-def _fetch_references(context: TaskContext, task: UnitTask) -> bytes:
+def _fetch_references(context: TaskContext, task: UnitTask) -> dict[str, np.ndarray[Any, Any]]:
     keys = {str(ordinal): key for ordinal, key in task.knot_keys}
     if task.anchors_key:
         keys["anchors"] = task.anchors_key
-    return save(
-        {name: np.frombuffer(read_committed(context, key), dtype=np.uint8) for name, key in keys.items()}
-    )
+    return {name: np.frombuffer(read_committed(context, key), dtype=np.uint8) for name, key in keys.items()}
+
+
+def _masks(context: TaskContext, task: UnitTask) -> dict[str, np.ndarray[Any, Any]]:
+    """Masks of the unit's frames out of mask videos."""
+    found = {}
+    for number, clip in context.mask_clips:
+        path = context.sources.open_verified(clip.uri, clip.source_digest)
+        masks = decode_masks(path, _index(context, clip.index_key), task.decoded)
+        found[f"{_MASK}{number}"] = masks
+    return found
 
 
 _INDEXES: OrderedDict[tuple[str, str], VideoIndex] = OrderedDict()

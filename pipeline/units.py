@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
+from pipeline.auto_degradation import Resolved
 from pipeline.commit import Receipt
 from pipeline.job_keys import JobKeys
-from pipeline.keys import digest
+from pipeline.keys import canonical_json, digest
 from pipeline.manifest import ChunkRow
 from pipeline.plan import ChunkPlan, ScenePlan, VideoPlan
-from pipeline.sharing_policies import POLICIES, facts_of
+from pipeline.sharing_policies import POLICIES, facts_of, needs_anchors
+from pipeline.windows import halo_of
 from pipeline.work import UnitTask, VideoRef
 
 
@@ -24,10 +26,12 @@ class Units:
     chunks: tuple[UnitTask, ...]
 
 
-def units_of(keys: JobKeys, video: VideoRef, plan: VideoPlan) -> Units:
-    """All units of a video, in presentation order."""
-    sharing = facts_of(keys.settings.consistency) if keys.settings.enhance else POLICIES["none"]
-    anchors = _anchor_units(keys, video, plan.scenes if sharing.anchors != "none" else ())
+def units_of(keys: JobKeys, video: VideoRef, plan: VideoPlan, own_list: Resolved | None = None) -> Units:
+    """All units of a video, in presentation order. ``own_list``: its ``enhance`` list, the one of ``keys``,
+    where that is not the job's."""
+    sharing = facts_of(keys.settings.consistency) if keys.enhance else POLICIES["none"]
+    anchored = needs_anchors(keys.settings.consistency, keys.enhance)
+    anchors = _anchor_units(keys, video, plan.scenes if anchored else ())
     anchor_keys = {unit.scene: unit.key for unit in anchors}
     knot_keys: dict[int, str] = {}
     for scene in plan.scenes if sharing.knots else ():
@@ -37,11 +41,23 @@ def units_of(keys: JobKeys, video: VideoRef, plan: VideoPlan) -> Units:
             for knot in scene.knots
             if knot not in scene.anchors
         }
-    return Units(
+    units = Units(
         tuple(anchors),
         tuple(_knot_units(video, plan.chunks, anchor_keys, knot_keys)),
-        tuple(_chunk_unit(keys, video, chunk, anchor_keys, knot_keys) for chunk in plan.chunks),
+        tuple(
+            _chunk_unit(keys, video, chunk, plan.scenes[chunk.scene], anchor_keys, knot_keys)
+            for chunk in plan.chunks
+        ),
     )
+    return units if own_list is None else _under(units, own_list)
+
+
+def _under(units: Units, own_list: Resolved) -> Units:
+    """``units`` of a video that has an ``enhance`` list of its own."""
+    pairs = [list(pair) for pair in zip(own_list.origins, own_list.items, strict=True)]
+    told = canonical_json(pairs).decode()
+    levels = (units.anchors, units.knots, units.chunks)
+    return Units(*(tuple(dataclasses.replace(unit, enhance=told) for unit in level) for level in levels))
 
 
 def missing_references(
@@ -170,6 +186,7 @@ def _chunk_unit(
     keys: JobKeys,
     video: VideoRef,
     chunk: ChunkPlan,
+    scene: ScenePlan,
     anchor_keys: Mapping[int, str],
     knot_keys: Mapping[int, str],
 ) -> UnitTask:
@@ -186,4 +203,6 @@ def _chunk_unit(
         gops=chunk.gops,
         anchors_key=anchors_key,
         knot_keys=mine,
+        halo=halo_of(keys.enhance),
+        scene_range=(scene.first, scene.last),
     )

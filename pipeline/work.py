@@ -6,7 +6,12 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from pipeline.windows import reach
+
 Level = Literal["anchors", "knots", "chunk"]
+
+#: ``UnitTask.enhance`` of a video to which nothing is done.
+UNTOUCHED = "[]"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,9 @@ class UnitTask:
     ``grid`` are the knots around them; ``gops`` the GOP sizes of a chunk. What it reads lies in the chunk
     store under ``anchors_key`` ("" when none) and ``knot_keys`` (pairs of ordinal and key). Knots are
     committed one by one, as ``makes`` (pairs of ordinal and key) says; anything else under ``key``.
+    ``enhance`` is JSON, pairs of place in the job's list and item, where that list is not the job's; "" where
+    it is. Where frames are restored together, ``halo`` more are needed on both sides, as far as the scene
+    ``scene_range`` (first, last exclusive) goes.
     """
 
     level: Level
@@ -40,6 +48,21 @@ class UnitTask:
     anchors_key: str = ""
     knot_keys: tuple[tuple[int, str], ...] = ()
     makes: tuple[tuple[int, str], ...] = ()
+    enhance: str = ""
+    halo: int = 0
+    scene_range: tuple[int, int] = (0, 0)
+
+    @property
+    def decoded(self) -> tuple[int, ...]:
+        """The frames that are needed, with their halo."""
+        if not self.halo:
+            return self.ordinals
+        return tuple(range(*reach(self.ordinals[0], self.ordinals[-1] + 1, self.halo, self.scene_range)))
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing is done to the frames of an enhancing job."""
+        return self.enhance == UNTOUCHED
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -61,19 +84,23 @@ class UnitTask:
             anchors_key=raw["anchors_key"],
             knot_keys=tuple((ordinal, key) for ordinal, key in raw["knot_keys"]),
             makes=tuple((ordinal, key) for ordinal, key in raw["makes"]),
+            enhance=raw["enhance"],
+            halo=raw["halo"],
+            scene_range=tuple(raw["scene_range"]),
         )
 
 
 @dataclass(frozen=True)
 class VideoTask:
     """Assembly of one video: segments of ``chunk_keys`` in order become ``output_rel``, a ``container``
-    file; its manifest row is committed under ``video_key``."""
+    file; its manifest row is committed under ``video_key``. ``untouched``: nothing was done to its frames."""
 
     video: VideoRef
     video_key: str
     container: str
     output_rel: str
     chunk_keys: tuple[str, ...]
+    untouched: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("operators", "pipeline", "jobs")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 NETWORK = {"aiohttp", "boto3", "botocore", "fsspec", "requests", "s3fs", "socket", "urllib"}
-ENHANCER = "pipeline/enhancer.py"
+ENHANCER = ("pipeline/enhancer.py", "pipeline/enhancement/")
 
 
 def imports(source: str, package: tuple[str, ...] = ()) -> Iterator[str]:
@@ -39,7 +39,9 @@ def forbidden(name: str) -> set[str]:
     if room == "operators":
         return {"pipeline", "jobs", "tests", "ray"} | NETWORK
     if room == "pipeline":
-        return {"jobs", "tests"} | (set() if name == ENHANCER else {"operators", "torch", "diffusers"})
+        return {"jobs", "tests"} | (
+            set() if name.startswith(ENHANCER) else {"operators", "torch", "diffusers"}
+        )
     return {"tests"}
 
 
@@ -79,6 +81,12 @@ def test_every_room_was_read() -> None:
         ("pipeline/video/x.py", "from operators import noise", ["operators"]),
         ("pipeline/x.py", "import importlib\nimportlib.import_module('torch')", ["torch"]),
         ("pipeline/enhancer.py", "import torch\nfrom operators import noise\nimport jobs.cli", ["jobs.cli"]),
+        (
+            "pipeline/enhancement/x.py",
+            "import torch\nfrom operators import noise\nimport jobs.cli",
+            ["jobs.cli"],
+        ),
+        ("pipeline/enhancer_config.py", "import torch", ["torch"]),
         ("pipeline/video/x.py", "from .index import y\nfrom ..errors import z", []),
         ("jobs/cli.py", "import pipeline, operators, torch", []),
     ],

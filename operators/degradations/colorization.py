@@ -7,9 +7,8 @@ from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
 from operators.errors import OperatorError
+from operators.luma import LUMA_WEIGHTS
 
-# ITU-R BT.601 luma, what grey film scans and the luma plane of standard-definition video hold.
-LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 MEAN_WEIGHTS = (1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0)
 
 

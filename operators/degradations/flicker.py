@@ -52,9 +52,14 @@ class ExposureFlicker(ForwardOperator):
 
 
 def rolling_gains(
-    ordinals: Sequence[int], height: int, depth: float, cycles_per_frame: float, rows_per_cycle: float
+    ordinals: Sequence[int],
+    height: int,
+    depth: float,
+    cycles_per_frame: float,
+    rows_per_cycle: float,
+    phase: float = 0.0,
 ) -> Tensor:
-    """Gains (T, H) of a rolling shutter under pulsing light: 1 + depth sin(2 pi (c t + row / r)).
+    """Gains (T, H) of a rolling shutter under pulsing light: 1 + depth sin(2 pi (c t + row / r + phase)).
 
     ``ordinals``: the frames' absolute numbers t; ``depth`` in [0, 1). An infinite ``rows_per_cycle`` is a
     global shutter, whose frames flicker as wholes.
@@ -65,4 +70,4 @@ def rolling_gains(
         raise OperatorError(f"degradation.rows_per_cycle: {rows_per_cycle} is not above zero")
     times = torch.tensor(list(ordinals), dtype=torch.float64)[:, None] * cycles_per_frame
     rows = torch.arange(height, dtype=torch.float64) / rows_per_cycle
-    return 1.0 + depth * torch.sin(2.0 * math.pi * (times + rows))
+    return 1.0 + depth * torch.sin(2.0 * math.pi * (times + rows + phase))

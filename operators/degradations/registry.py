@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from operators.degradations.base import ForwardOperator
 from operators.degradations.blur import BoxBlur, GaussianBlur, KernelBlur
 from operators.degradations.clipping import Clipping
-from operators.degradations.colorization import LUMA_WEIGHTS, MEAN_WEIGHTS, Colorization
+from operators.degradations.colorization import MEAN_WEIGHTS, Colorization
 from operators.degradations.composition import compose
 from operators.degradations.denoise import Denoise
 from operators.degradations.destriping import Destriping
+from operators.degradations.flicker import ExposureFlicker, rolling_gains
 from operators.degradations.inpainting import Inpainting
 from operators.degradations.jpeg import Jpeg
 from operators.degradations.kernels import (
@@ -28,7 +31,10 @@ from operators.degradations.quantisation import Quantisation
 from operators.degradations.salt_and_pepper import SaltAndPepper
 from operators.degradations.shot_noise import ShotNoise
 from operators.degradations.super_resolution import AreaDownsampling, BicubicDownsampling, CubicSubsampling
+from operators.degradations.temporal import WindowBlur, uniform_temporal_kernel
+from operators.degradations.video_inpainting import VideoInpainting
 from operators.errors import OperatorError
+from operators.luma import LUMA_WEIGHTS
 
 Spec = Mapping[str, Any]
 Assets = Mapping[str, np.ndarray]
@@ -42,13 +48,19 @@ def build_operator(spec: Spec, height: int, width: int, assets: Assets) -> Forwa
     * ``denoise``; ``shot_noise`` (``peak`` photons of white); ``salt_and_pepper`` (``fraction`` hit);
     * ``super_resolution`` (``scale``, ``kernel`` area | bicubic | cubic);
     * ``inpainting``: ``boxes`` [[x, y, w, h], ...], ``random`` {share, seed}, ``stripes`` {period, width,
-      offset, orientation}, else ``assets["mask"]`` uint8 (H, W), 0 = hole;
+      offset, orientation}, else ``assets["mask"]`` uint8, 0 = hole: (H, W), or (T, H, W) with one mask for
+      each frame of a batch;
     * ``deblur`` (``padding`` reflect | circular, ``kernel`` gaussian with ``sigma`` | anisotropic with
       ``sigma``, ``sigma_across``, ``angle`` | motion with ``length``, ``angle`` | disk with ``radius`` |
-      box with ``side`` | lens with ``sigma``, ``sigma_edge``);
+      box with ``side`` | lens with ``sigma``, ``sigma_edge``); ``assets["kernel"]`` float (k, k) stands
+      for motion, anisotropic and disk;
     * ``destriping`` (``orientation``, ``longest_period``); ``colorization`` (``weights`` luma | mean);
     * ``jpeg`` (``quality``, ``chroma`` 4:2:0 | 4:4:4); ``quantisation`` (``levels``); ``clipping``
       (``gain``);
+    * ``flicker`` (``depth``, ``cycles_per_frame``, ``rows_per_cycle``, ``phase``) of the frames
+      ``assets["ordinals"]`` int (T,), of whose padded rows the first ``assets["rows"]`` are the picture's;
+    * ``temporal_blur`` (``taps``, odd) of the frames ``assets["ordinals"]``; ``assets["open_ends"]`` says
+      whether their clip goes on before and after them;
     * ``composition`` (``parts``, degradations in the order in which they happened).
 
     ``noise``: standard deviation on [0, 1] of what else there is. Raises OperatorError naming the field
@@ -113,12 +125,12 @@ def _inpainting(spec: Spec, height: int, width: int, assets: Assets) -> ForwardO
             "degradation: inpainting needs to know the hole; give boxes, random, stripes or a mask picture"
         )
     mask = np.asarray(assets["mask"])
-    if mask.shape != (height, width):
+    if mask.shape[-2:] != (height, width):
         raise OperatorError(
             f"degradation.mask: the mask has shape {mask.shape}, the pictures are {width}x{height}; "
             "it must be grey and of the same size"
         )
-    return Inpainting(mask)
+    return VideoInpainting(mask) if mask.ndim == 3 else Inpainting(mask)
 
 
 def _stripes(stripes: Spec, height: int, width: int) -> np.ndarray:
@@ -147,6 +159,8 @@ def _deblur(spec: Spec, height: int, width: int, assets: Assets) -> ForwardOpera
     if kernel == "lens":
         return LensBlur(height, width, number("sigma"), number("sigma_edge"), padding)
     angle = float(spec.get("angle", 0.0))
+    if "kernel" in assets:
+        return KernelBlur(height, width, torch.from_numpy(assets["kernel"]).double(), padding, noise)
     if kernel == "motion":
         taps = motion_kernel(number("length"), angle)
     elif kernel == "disk":
@@ -193,6 +207,30 @@ def _clipping(spec: Spec, height: int, width: int, assets: Assets) -> ForwardOpe
     return Clipping(height, width, float(spec.get("gain", 2.0)))
 
 
+def _flicker(spec: Spec, height: int, width: int, assets: Assets) -> ForwardOperator:
+    if "ordinals" not in assets:
+        raise OperatorError("degradation: flicker needs to know which frames these are; give their ordinals")
+    # Rows beyond the picture repeat its last one, exposure included.
+    rows = min(height, int(assets.get("rows", np.array(height))))
+    gains = rolling_gains(
+        assets["ordinals"].tolist(),
+        rows,
+        float(_required(spec, "depth")),
+        float(_required(spec, "cycles_per_frame")),
+        float(spec.get("rows_per_cycle", math.inf)),
+        float(spec.get("phase", 0.0)),
+    )
+    return ExposureFlicker(width, torch.cat([gains, gains[:, -1:].expand(-1, height - rows)], dim=1))
+
+
+def _temporal_blur(spec: Spec, height: int, width: int, assets: Assets) -> ForwardOperator:
+    if "ordinals" not in assets:
+        raise OperatorError("degradation: temporal_blur needs to know which frames these are; give ordinals")
+    before, after = (bool(is_open) for is_open in assets.get("open_ends", (False, False)))
+    kernel = uniform_temporal_kernel(int(_required(spec, "taps")))
+    return WindowBlur(height, width, len(assets["ordinals"]), kernel, (before, after))
+
+
 def _required(spec: Spec, field: str) -> Any:
     if field not in spec:
         raise OperatorError(f"degradation.{field}: missing; add it to the degradation {dict(spec)}")
@@ -206,10 +244,12 @@ _BUILDERS: dict[str, Callable[[Spec, int, int, Assets], ForwardOperator]] = {
     "deblur": _deblur,
     "denoise": _denoise,
     "destriping": _destriping,
+    "flicker": _flicker,
     "inpainting": _inpainting,
     "jpeg": _jpeg,
     "quantisation": _quantisation,
     "salt_and_pepper": _salt_and_pepper,
     "shot_noise": _shot_noise,
     "super_resolution": _super_resolution,
+    "temporal_blur": _temporal_blur,
 }

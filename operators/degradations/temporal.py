@@ -115,6 +115,29 @@ class TemporalBlur(TemporalOperator):
         return self.prox(y, y, wiener_weight(self.noise_model.sigma))
 
 
+class WindowBlur(TemporalOperator):
+    """`TemporalBlur` of ``frames`` frames out of a longer clip.
+
+    ``open_ends``: whether the clip goes on before and after them. There only frames all of whose neighbours
+    are known are measured, which are fewer than are restored; at the clip's own ends frames are replicated.
+    """
+
+    def __init__(
+        self, height: int, width: int, frames: int, kernel: Tensor, open_ends: tuple[bool, bool]
+    ) -> None:
+        radius = len(kernel) // 2
+        lead, tail = (radius * is_open for is_open in open_ends)
+        whole = _correlation(frames, kernel)
+        super().__init__(height, width, whole[lead : frames - tail])
+        self.halo = Halo(radius, radius)
+        self._lead = lead
+
+    def classical(self, y: Tensor) -> Tensor:
+        """Wiener-type deconvolution towards the nearest measured frame."""
+        places = (torch.arange(self.matrix.shape[1]) - self._lead).clamp(0, len(y) - 1)
+        return self.prox(y[places], y, wiener_weight(self.noise_model.sigma))
+
+
 def uniform_temporal_kernel(taps: int) -> Tensor:
     """Mean over an odd number of frames."""
     if taps % 2 == 0:
@@ -145,6 +168,10 @@ def blur_matrix(frames: int, kernel: Tensor, ends: Ends) -> Tensor:
             f"degradation: a temporal kernel of {len(kernel)} taps does not fit a clip of {frames} frames; "
             "use an odd number of taps, at most the number of frames"
         )
+    return _correlation(frames, kernel, ends)
+
+
+def _correlation(frames: int, kernel: Tensor, ends: Ends = "replicate") -> Tensor:
     offsets = torch.arange(len(kernel)) - len(kernel) // 2
     sources = torch.arange(frames)[:, None] + offsets
     sources = sources % frames if ends == "circular" else sources.clamp(0, frames - 1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from operators.degradations.colorization import LUMA_WEIGHTS
 from operators.errors import OperatorError
+from operators.luma import LUMA_WEIGHTS
 
 #: Smallest side that is estimated from, in pixels.
 SMALLEST_SIDE = 32

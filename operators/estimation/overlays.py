@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from operators.degradations.colorization import LUMA_WEIGHTS
 from operators.estimation.frames import luma, require_frames
+from operators.luma import LUMA_WEIGHTS
 
 Box = tuple[int, int, int, int]
 

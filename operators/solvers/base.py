@@ -7,6 +7,7 @@ reference frames can be replayed beside them and share attention. Between steps 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -121,6 +122,19 @@ class Mirrors(Protocol):
 def mirrored_axes(solver: StepSolver, i: int) -> tuple[int, ...]:
     """Axes along which ``solver`` mirrors what the network sees at step ``i``; () for most solvers."""
     return solver.mirrored_axes(i) if isinstance(solver, Mirrors) else ()
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A solver that finds out something about the operator."""
+
+    def learned(self, state: State) -> Mapping[str, Tensor]:
+        """What the last state knows, by the name of the asset of `build_operator` that it is."""
+
+
+def learned(solver: StepSolver, state: State) -> Mapping[str, Tensor]:
+    """What ``solver`` found out about the operator; nothing for most solvers."""
+    return solver.learned(state) if isinstance(solver, Learns) else {}
 
 
 def begin(

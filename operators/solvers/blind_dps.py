@@ -3,6 +3,7 @@ arXiv 2211.10656): picture and blur kernel are two diffusions that meet in the d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -40,9 +41,10 @@ class BlindDps:
     sqrt(ab_t) (the code's step size; the paper writes a constant).
 
     ``first_kernel`` [1, 1, k, k]: standard normal where there is a ``kernel_prior``, else a guess of the
-    kernel, which descends on the simplex by ``kernel_rate`` (our reading of the uniform prior). ``shared``:
-    one kernel for all rows, its gradient their sum: for the anchors of a scene; a frame that must not depend
-    on its neighbours has its own. k = (k0 + 1) / 2, normalised. ||k||_1 is 1 always, so p = 1 does nothing.
+    kernel, which descends on the simplex by ``kernel_rate`` (our reading of the uniform prior), or stays
+    where that is 0. ``shared``: one kernel for all rows, its gradient their sum: for the anchors of a scene;
+    a frame that must not depend on its neighbours has its own, or the scene's. k = (k0 + 1) / 2, normalised.
+    ||k||_1 is 1 always, so p = 1 does nothing.
     """
 
     timesteps: tuple[int, ...]
@@ -69,7 +71,9 @@ class BlindDps:
         fresh = None if last else state.normal(i, "renoise")
         rho = self.scale * here.ab.sqrt()
         z = ancestral(state.z, picture, here, there, fresh) - rho * pulls[0]
-        if told is None:
+        if told is None and self.kernel_rate == 0.0:
+            moved = state.kernel
+        elif told is None:
             moved = on_simplex(state.kernel - self.kernel_rate * pulls[1])
         else:
             own = None if last else state.normal(i, "kernel", like=state.kernel)
@@ -78,6 +82,12 @@ class BlindDps:
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
         return prior.decode(state.z)
+
+    def learned(self, state: State) -> Mapping[str, Tensor]:
+        """``kernel`` [k, k] of a sum of one, where all rows share it; see `operators.solvers.base.Learns`."""
+        assert isinstance(state, BlindState)
+        kernel = state.kernel if self.kernel_prior is None else state.estimate
+        return {"kernel": kernel[0, 0]} if self.shared and kernel is not None else {}
 
     def _gradients(
         self, t: int, state: BlindState, prior: LatentPrior

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
 from operators.degradations.inpainting import Inpainting
+from operators.degradations.video_inpainting import VideoInpainting
 from operators.solvers.back_projection import spread_prox
 from operators.solvers.base import LatentPrior, State
 from operators.solvers.levels import level
@@ -80,7 +81,11 @@ def starting_picture(operator: ForwardOperator, y: Tensor) -> Tensor:
     photographs and film with boxes their mean is better than each.
     """
     classical = operator.classical(y)
-    if not isinstance(operator, Inpainting):
+    if isinstance(operator, Inpainting):
+        smooth = smooth_fill(y, torch.from_numpy(operator.mask).to(y.device))
+    elif isinstance(operator, VideoInpainting):
+        keeps = torch.from_numpy(operator.masks).to(y.device)
+        smooth = torch.cat([smooth_fill(y[i : i + 1], keep) for i, keep in enumerate(keeps)])
+    else:
         return classical
-    smooth = smooth_fill(y, torch.from_numpy(operator.mask).to(y.device))
     return smooth + (classical - smooth) / 3.0

@@ -8,6 +8,7 @@ from operators.degradations.inpainting import Inpainting
 from operators.degradations.jpeg import Jpeg
 from operators.degradations.noise_models import MINIMAL_NOISE
 from operators.degradations.quantisation import Quantisation
+from operators.degradations.video_inpainting import VideoInpainting
 from operators.errors import OperatorError
 from operators.noise import keyed_normal
 from operators.solvers.base import LatentPrior, StepSolver
@@ -78,7 +79,8 @@ def _entry(operator: ForwardOperator, noise: float) -> float:
         return max(SIGMA_HIGH_SCALED, 2.0 * noise)
     if isinstance(operator, Jpeg | Quantisation):
         return SIGMA_HIGH_CELLS
-    return max(SIGMA_HIGH_HOLES, 2.0 * noise) if isinstance(operator, Inpainting) else SIGMA_HIGH
+    holes = isinstance(operator, Inpainting | VideoInpainting)
+    return max(SIGMA_HIGH_HOLES, 2.0 * noise) if holes else SIGMA_HIGH
 
 
 def treg(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
@@ -133,8 +135,8 @@ def latino(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentP
 
 
 def video_latent(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
-    """``steps``, ``every``, ``lam``, ``eta`` the share of fresh noise, ``strength``. In jobs every frame
-    starts from its own inversion and no flow is given: frames agree by their shared noise and references."""
+    """``steps``, ``every``, ``lam``, ``eta`` the share of fresh noise, ``strength``; ``flows`` of the clip, a
+    `ClipFlows`, and ``flow``, the weight of their loss. Every frame starts from its own inversion."""
     noise = max(sigma_y, MINIMAL_NOISE)
     return VideoLatent(
         operator,
@@ -144,13 +146,15 @@ def video_latent(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: L
         lam=positive(spec, "lam", 1.0),
         eta=share(spec, "eta", 0.2),
         every=whole(spec, "every", 1),
+        flows=spec.get("flows"),
+        flow_weight=weight(spec, "flow", 0.1),
         classical_start=strength(spec) < 1.0,
     )
 
 
 def pinv_gain(operator: ForwardOperator) -> float:
     """Standard deviation of A^+ n for white n of unit standard deviation, measured once on keyed noise."""
-    shape = (1, *operator.measured_shape)
+    shape = (operator.frames or 1, *operator.measured_shape)
     return float(operator.pinv(keyed_normal(shape, "pinv gain")).std())
 
 

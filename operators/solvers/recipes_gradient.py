@@ -132,8 +132,9 @@ def reddiff(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Latent
 
 
 def blind_dps(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
-    """``steps``, ``scale`` (default as PSLD's omega), ``kernel_rate``, ``strength``. The operator's kernel is
-    the first guess, which is refined beside the picture, for every frame on its own."""
+    """``steps``, ``scale`` (default as PSLD's omega), ``kernel_rate`` (0: the kernel is known), ``shared``,
+    ``strength``. The operator's kernel is the first guess, which is refined beside the picture: for all rows
+    together where it is ``shared``, else for each row on its own."""
     kernel = torch.as_tensor(operator.kernel).float()[None, None]
     timesteps = _timesteps(spec, 50, prior)
     solver = BlindDps(
@@ -141,7 +142,8 @@ def blind_dps(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: Late
         kernel,
         # Nothing fits the result to the measurement at last, for the kernel is not known: shorter steps.
         scale=positive(spec, "scale", 0.3 * _step_length(spec, 50, operator)),
-        kernel_rate=positive(spec, "kernel_rate", 1e-5),
+        kernel_rate=weight(spec, "kernel_rate", 1e-5),
+        shared=bool(spec.get("shared", False)),
         border=operator.padding,
     )
     return warm(spec, solver, operator)

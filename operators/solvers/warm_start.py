@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
-from operators.solvers.base import LatentPrior, State, StepSolver
+from operators.solvers.base import LatentPrior, State, StepSolver, learned
 from operators.solvers.levels import level
 from operators.solvers.step_rules import recombine
 
@@ -37,3 +38,7 @@ class WarmStart:
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
         return self.solver.finish(state, prior)
+
+    def learned(self, state: State) -> Mapping[str, Tensor]:
+        """See `operators.solvers.base.Learns`."""
+        return learned(self.solver, state)

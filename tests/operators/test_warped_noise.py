@@ -12,8 +12,8 @@ import torch
 from operators.flow.interval import ToEnds, motions_to_ends
 from operators.flow.motion import Motion
 from operators.flow.warp import inside
-from operators.noise import frame_noise
-from operators.warped_noise import Moved, gathered_cells, warped_frame_noise
+from operators.noise import FrameDraws, frame_noise
+from operators.warped_noise import Moved, WarpedDraws, gathered_cells, warped_frame_noise
 from tests.support.moving_pictures import codes, pan
 
 SHAPE = (4, 48, 64)
@@ -190,3 +190,17 @@ def test_noise_sticks_to_a_real_pan_better_than_to_the_screen() -> None:
     on_screen = correlation(late[:, 3:-3, 8:-6], early[:, 3:-3, 8:-6])
     assert along > 0.5
     assert abs(on_screen) < 0.15
+
+
+def test_draws_of_every_step_move_with_the_picture_and_others_stay_as_they_are() -> None:
+    moved = Moved(KNOTS, panning(20))
+    draws = WarpedDraws(7, "s", 0, (20, 21), 0.3, "stage 1", moved={20: moved})
+    fixed = FrameDraws(7, "s", 0, (20, 21), 0.3, "stage 1")
+    latent = torch.zeros(2, *SHAPE)
+    found, still = draws.normal(latent, 5, "renoise"), fixed.normal(latent, 5, "renoise")
+    carried = warped(20, moved.ends, rho=0.3, purpose="stage 1 step 5 renoise")
+    assert torch.equal(found[0], carried)
+    assert not torch.equal(found[0], still[0])
+    assert torch.equal(found[1], still[1])
+    kernel = torch.zeros(2, 1, 5, 5)
+    assert torch.equal(draws.normal(kernel, 5, "kernel"), fixed.normal(kernel, 5, "kernel"))

@@ -17,6 +17,7 @@ from operators.errors import OperatorError
 from pipeline.enhance_fit import require_fit
 from pipeline.errors import SourceError
 from pipeline.job_plan import plan_job
+from pipeline.mask_clips import MaskSize
 from tests.pipeline.video.media import Clip, make_clip
 
 
@@ -61,10 +62,10 @@ def test_the_plan_refuses_what_the_operators_refuse(degradation: Any, height: in
     except OperatorError:
         works = False
     if works:
-        require_fit((item,), width, height, {})
+        require_fit((item,), width, height, {}, 9)
     else:
         with pytest.raises(SourceError) as caught:
-            require_fit((item,), width, height, {})
+            require_fit((item,), width, height, {}, 9)
         assert caught.value.code == "enhance_refused"
         assert f"{width}x{height}" in str(caught.value)
 
@@ -83,40 +84,48 @@ def test_the_plan_refuses_what_the_operators_refuse(degradation: Any, height: in
 @pytest.mark.parametrize("size", [(48, 64), (49, 65)])
 def test_the_width_that_a_refusal_names_does_fit(kernel: Any, size: tuple[int, int]) -> None:
     with pytest.raises(SourceError, match="larger than the frame; use at most") as caught:
-        require_fit((stage(kind="deblur", **kernel),), *size, {})
+        require_fit((stage(kind="deblur", **kernel),), *size, {}, 9)
     field = str(caught.value).split("degradation.")[1].split(":")[0]
     named = float(str(caught.value).split("use at most ")[1].split(";")[0])
     fixed = {**kernel, field: int(named) if field == "side" else named}
     item = stage(kind="deblur", **fixed)
-    require_fit((item,), *size, {})
+    require_fit((item,), *size, {}, 9)
     build_operator(item["restore"]["degradation"], *size, {})
 
 
 def test_a_stage_after_an_enlargement_sees_the_larger_frames() -> None:
     wide = stage(kind="deblur", kernel="disk", radius=20.0)
     with pytest.raises(SourceError, match=r"enhance\.0\.restore\.degradation\.radius.*32x32"):
-        require_fit((wide,), 32, 32, {})
-    require_fit((stage(kind="super_resolution", scale=2), wide), 32, 32, {})
+        require_fit((wide,), 32, 32, {}, 9)
+    require_fit((stage(kind="super_resolution", scale=2), wide), 32, 32, {}, 9)
 
 
 def test_the_parts_of_a_composition_see_the_sizes_at_which_they_happened() -> None:
     disk = {"kind": "deblur", "kernel": "disk", "radius": 20.0}
     half = {"kind": "super_resolution", "scale": 2}
     before, after = (stage(kind="composition", parts=parts) for parts in ([disk, half], [half, disk]))
-    require_fit((before,), 32, 32, {})
+    require_fit((before,), 32, 32, {}, 9)
     build_operator(before["restore"]["degradation"], 64, 64, {})
     with pytest.raises(SourceError, match=r"degradation\.parts\.1\.radius.*at most 15\.5"):
-        require_fit((after,), 32, 32, {})
+        require_fit((after,), 32, 32, {}, 9)
     with pytest.raises(OperatorError):
         build_operator(after["restore"]["degradation"], 64, 64, {})
 
 
 def test_a_mask_of_another_size_is_refused_with_both_sizes() -> None:
     item = {"restore": {"degradation": {"kind": "inpainting", "mask": "m.png"}}}
-    require_fit((item,), 64, 48, {0: (48, 64)})
+    require_fit((item,), 64, 48, {0: MaskSize(48, 64)}, 9)
     with pytest.raises(SourceError, match="has 48x64 pixels, the frames have 64x48") as caught:
-        require_fit((item,), 64, 48, {0: (64, 48)})
+        require_fit((item,), 64, 48, {0: MaskSize(64, 48)}, 9)
     assert caught.value.code == "mask_size"
+
+
+def test_a_mask_video_of_another_length_is_refused_with_both_lengths() -> None:
+    item = {"restore": {"degradation": {"kind": "inpainting", "mask": "m.mkv"}}}
+    require_fit((item,), 64, 48, {0: MaskSize(48, 64, 9)}, 9)
+    with pytest.raises(SourceError, match="has 10 frames, the video has 9") as caught:
+        require_fit((item,), 64, 48, {0: MaskSize(48, 64, 10)}, 9)
+    assert caught.value.code == "mask_frames"
 
 
 def test_planning_rejects_the_videos_that_do_not_fit_and_keeps_the_others(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ REQUIRED = {SourceError: {"code": "no_video_stream"}, SpecError: {"field": "stor
 def _all_error_classes() -> list[type[ReelweaveError]]:
     for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
         # The enhancer needs torch; it may be absent or slow, and it defines no error of its own.
-        if module.name != "pipeline.enhancer":
+        if not module.name.startswith(("pipeline.enhancer", "pipeline.enhancement")):
             importlib.import_module(module.name)
     found, todo = [], [ReelweaveError]
     while todo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from operators.attention.policies.base import AMONG_ANCHORS, AMONG_KNOTS, ONCE, Copies, SharingPolicy
+from operators.attention.policies.base import AMONG_ANCHORS, Copies, SharingPolicy
 from operators.attention.policies.chunk import ChunkFirst, ChunkJoint, SparseCausal
 from operators.attention.policies.correspondence import Correspondence
 from operators.attention.policies.first_frame import FirstFrame
@@ -43,17 +43,10 @@ _POLICIES: Mapping[str, Callable[[Surroundings], SharingPolicy]] = {
 }
 
 
-_COPIES = {
-    "anchors": AMONG_ANCHORS,
-    "knots_hard": AMONG_KNOTS,
-    "knots": AMONG_KNOTS,
-    "propagate": AMONG_KNOTS,
-}
-
-
 def copies_of(name: str) -> Copies:
-    """How often anchors and knots count themselves under the policy ``name``."""
-    return _COPIES.get(name, ONCE)
+    """How often anchors and knots count themselves under the policy ``name``. Raises OperatorError for an
+    unknown name."""
+    return build_policy(name, Surroundings(first=0, anchors=(0,))).copies
 
 
 def build_policy(name: str, around: Surroundings, *, merge: float = 0.0) -> SharingPolicy:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from operators.degradations.colorization import LUMA_WEIGHTS, Colorization
+from operators.degradations.colorization import Colorization
 from operators.degradations.destriping import Destriping
 from operators.degradations.film_damage import SCRATCH_FRAMES, dust_masks, scratch_masks
 from operators.degradations.inpainting import Inpainting
@@ -20,6 +20,7 @@ from operators.degradations.salt_and_pepper import SaltAndPepper, impulses
 from operators.degradations.shot_noise import ShotNoise
 from operators.degradations.video_inpainting import VideoInpainting
 from operators.errors import OperatorError
+from operators.luma import LUMA_WEIGHTS
 
 
 def smooth(height: int = 40, width: int = 48) -> Tensor:

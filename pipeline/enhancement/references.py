@@ -1,0 +1,79 @@
+"""What references hold, as arrays by name and as the safetensors bytes in which they travel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load, save
+
+from operators.style.style_aligned import StyleReference
+from operators.style.transport import LatentStatistics
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def packed(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    """Arrays as safetensors bytes, the same for the same arrays."""
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def split_anchors(scene: Arrays) -> dict[int, Arrays]:
+    """Each anchor as a reference of its own, as knots are stored."""
+    per_anchor = [
+        name for name in scene if name in ("pictures", "source") or name.endswith(("/z", "/source"))
+    ]
+    return {
+        int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
+        for at, ordinal in enumerate(scene["ordinals"])
+    }
+
+
+def statistics_arrays(number: int, statistics: LatentStatistics) -> Arrays:
+    """What `statistics_of` reads."""
+    return {
+        f"{number}/mean": statistics.mean.numpy(),
+        f"{number}/covariance": statistics.covariance.numpy(),
+    }
+
+
+def statistics_of(scene: Arrays | None, number: int) -> LatentStatistics | None:
+    """Latent statistics of the anchors of ``scene`` before stage ``number``; None where there are none."""
+    if scene is None or f"{number}/mean" not in scene:
+        return None
+    return LatentStatistics(
+        torch.from_numpy(scene[f"{number}/mean"]), torch.from_numpy(scene[f"{number}/covariance"])
+    )
+
+
+def learned_of(scene: Arrays | None, number: int) -> Arrays:
+    """What the scene's anchors taught about the operator of stage ``number``, by asset."""
+    prefix = f"{number}/learned/"
+    return {name.removeprefix(prefix): a for name, a in (scene or {}).items() if name.startswith(prefix)}
+
+
+def learned_arrays(number: int, learned: Mapping[str, torch.Tensor]) -> Arrays:
+    """What `learned_of` reads."""
+    return {f"{number}/learned/{asset}": value.cpu().numpy() for asset, value in learned.items()}
+
+
+def style_to_bytes(reference: StyleReference) -> bytes:
+    """A style reference as it is stored."""
+    return packed(
+        {
+            "trajectory": reference.trajectory.cpu().numpy(),
+            "mean": reference.statistics.mean.numpy(),
+            "covariance": reference.statistics.covariance.numpy(),
+        }
+    )
+
+
+def style_from_bytes(blob: bytes, device: str) -> StyleReference:
+    """Inverse of `style_to_bytes`, on a device."""
+    arrays = load(blob)
+    return StyleReference(
+        torch.from_numpy(arrays["trajectory"]).to(device),
+        LatentStatistics(torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["covariance"])),
+    )

@@ -1,0 +1,129 @@
+"""From one item of ``enhance`` to what runs: operator, solver, prior and what is read of the style."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from operators.attention.session import SharedAttention
+from operators.degradations.registry import build_operator, measurement_sigma
+from operators.errors import OperatorError
+from operators.models import BoundPrior, LatentModel
+from operators.replay import Stage, StyleReading
+from operators.solvers.base import LatentPrior
+from operators.solvers.ddim import leading_timesteps
+from operators.solvers.flow_loss import ClipFlows
+from operators.solvers.guidance import Guided
+from operators.solvers.registry import build_solver
+from operators.style.style_aligned import StyleAligned, StyleReference
+from pipeline.enhancement.references import Arrays, learned_of, statistics_of
+from pipeline.enhancement.sizes import StageSizes
+from pipeline.errors import SourceError
+from pipeline.sharing_policies import LEARNING
+
+Spec = Mapping[str, Any]
+
+#: Degradations that differ from frame to frame.
+TIMED = ("flicker", "temporal_blur")
+
+
+@dataclass(frozen=True)
+class StageBuilder:
+    """Builds the stages of one ``enhance`` list on one model. ``masks``: uint8 [H, W] by number of the stage,
+    0 where there is a hole."""
+
+    enhance: Sequence[Spec]
+    model: LatentModel
+    session: SharedAttention
+    sizes: StageSizes
+    masks: Mapping[int, np.ndarray[Any, Any]]
+    styles: Mapping[int, StyleReference]
+    seed: int
+
+    def learns(self, number: int) -> bool:
+        """Whether the solver of stage ``number`` finds out something about the operator."""
+        restore = self.enhance[number].get("restore")
+        return restore is not None and restore["solver"]["name"] in LEARNING
+
+    def knows_time(self, number: int) -> bool:
+        """Whether what happened to a frame in stage ``number`` depends on its place in the video."""
+        restore = self.enhance[number].get("restore")
+        return restore is not None and restore["degradation"]["kind"] in TIMED
+
+    def stage(
+        self,
+        number: int,
+        sides: Sequence[int],
+        scene: Arrays | None,
+        *,
+        learn: bool = False,
+        own: Mapping[str, np.ndarray[Any, Any]] = types.MappingProxyType({}),
+        flows: ClipFlows | None = None,
+    ) -> Stage:
+        """Stage ``number`` for pictures of ``sides`` pixels (height, width). ``scene`` is what its anchors
+        left: the statistics of their latents, and what they taught about the operator. To ``learn`` is to
+        find that out, from all rows together. ``own`` are assets of the frames at hand: ``mask`` uint8
+        [B, h, w], ``ordinals`` int [B], ``rows`` the height before padding, ``open_ends``; ``flows`` their
+        motion.
+
+        Raises SourceError, code ``mask_size`` or ``enhance_refused``, when it does not fit them.
+        """
+        item, key = self.enhance[number], (self.seed, "references")
+        measured = self.sizes.padded_sides(number, sides)
+        if "restore" in item:
+            given = {"mask": self.masks[number]} if number in self.masks else {}
+            given |= own
+            if "mask" in given:
+                given["mask"] = _fitted_mask(number, given["mask"], sides, measured)
+            spec, prior = item["restore"], self._prior(item["restore"])
+            restored = [side * self.sizes.scale(number) for side in measured]
+            try:
+                known = learned_of(scene, number)
+                assets = {**given, **known}
+                operator = build_operator(spec["degradation"], *restored, assets)
+                sigma = measurement_sigma(spec["degradation"])
+                how = {"shared": True} if learn else {"kernel_rate": 0.0} if known else {"flows": flows}
+                solver = build_solver({**spec["solver"], **how}, operator, sigma, prior)
+            except OperatorError as error:
+                raise SourceError(
+                    f"enhance.{number}.restore does not fit pictures of {measured[1]}x{measured[0]}: {error}",
+                    code="enhance_refused",
+                ) from error
+            return Stage(solver, prior, self.session, key=key)
+        spec = item["stylize"]
+        method, style, content = spec["method"], self.styles[number], statistics_of(scene, number)
+        inversion = BoundPrior(self.model, listener=self.session)
+        solver = StyleAligned(timesteps_of(spec), inversion, style, content, method["statistics"])
+        reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
+        return Stage(solver, self._prior(spec), self.session, reading, key=key)
+
+    def _prior(self, spec: Spec) -> LatentPrior:
+        prompt, weight = spec.get("prompt", ""), spec.get("guidance", 1.0)
+        if spec.get("rule") == "cfgpp":
+            return Guided(BoundPrior(self.model, prompt, 1.0, self.session), weight, "cfgpp")
+        return BoundPrior(self.model, prompt, weight, self.session)
+
+
+def _fitted_mask(
+    number: int, mask: np.ndarray[Any, Any], sides: Sequence[int], measured: Sequence[int]
+) -> np.ndarray[Any, Any]:
+    """``mask`` [..., h, w] for pictures that are padded from ``sides`` to ``measured``."""
+    height, width = mask.shape[-2:]
+    if (height, width) != tuple(sides):
+        raise SourceError(
+            f"enhance.{number}.restore.degradation.mask has {width}x{height} pixels, the frames have "
+            f"{sides[1]}x{sides[0]}; give a mask of the frames' size",
+            code="mask_size",
+        )
+    # Padding is measured: it repeats the edge and is no hole.
+    edges = ((0, 0),) * (mask.ndim - 2) + ((0, measured[0] - height), (0, measured[1] - width))
+    return np.pad(mask, edges, constant_values=255)
+
+
+def timesteps_of(item: Spec) -> tuple[int, ...]:
+    """The timesteps of a stylization."""
+    return leading_timesteps(item["method"]["steps"], strength=item["strength"])
