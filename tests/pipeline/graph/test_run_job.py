@@ -243,6 +243,8 @@ def test_a_model_that_cannot_be_loaded_stops_the_job_and_quarantines_nothing(
     model = tmp_path / "model"
     (model / "unet").mkdir(parents=True)
     (model / "unet" / "config.json").write_text("{}")
+    (model / "scheduler").mkdir()
+    (model / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "DDIMScheduler"}')
     job = stylize_job(str(sources / "a.mp4"), tmp_path / "out", tmp_path / "style.png", model=str(model))
     with pytest.raises(SpecError, match=r"vae/config\.json is missing"):
         run(job)
