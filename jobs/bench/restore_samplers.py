@@ -30,7 +30,7 @@ SOLVERS = (
     "resample",
     "stsl",
 )
-NEED_OTHER_MODELS = ("latino", "flowchef", "flowdps")
+NEED_OTHER_MODELS = ("latino", "flowchef", "flowdps", "cddb")
 _PARTS = ("forward", "backward", "encode", "decode")
 
 

@@ -83,10 +83,10 @@ class State:
 
     def normal(self, step: int, purpose: str, like: Tensor | None = None) -> Tensor:
         """Noise shaped like ``z`` (or ``like``). Raises OperatorError when nobody gave a source."""
-        return self.source.normal(self.z if like is None else like, step, purpose)
+        return self.drawn_from.normal(self.z if like is None else like, step, purpose)
 
     @property
-    def source(self) -> NoiseSource:
+    def drawn_from(self) -> NoiseSource:
         """``draws``. Raises OperatorError when nobody gave any."""
         if self.draws is None:
             raise OperatorError(

@@ -28,4 +28,4 @@ class CheckpointSolver:
         raise OperatorError("checkpoint solver: it has no steps; finish restores")
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
-        return self.restorer.restore(state.y, state.source)
+        return self.restorer.restore(state.y, state.drawn_from)

@@ -69,7 +69,7 @@ def test_a_row_outside_its_band_misses_the_target() -> None:
     [
         (["restore", "--section", "nothing"], "no section of bench restore"),
         (["gops", "--section", "clips"], "leave it out"),
-        (["restore", "--section", "sr-x2", "--pictures", "small"], "64 x 64"),
+        (["restore", "--section", "sr-x2", "--pictures", "small"], "96 x 96"),
     ],
 )
 def test_a_section_or_folder_that_will_not_do_is_bad_input(
