@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.video.rgb import decode_rgb
-from pipeline.video.types import VideoIndex
+if TYPE_CHECKING:
+    from pipeline.video.types import VideoIndex
+
 
 Item = dict[str, Any]
 
@@ -77,7 +78,9 @@ def estimate_video(path: str, index: VideoIndex) -> dict[str, Any]:
 
     Raises SourceError as `decode_rgb`, and for frames that are too small.
     """
+    # Job files are read without a decoder.
     from pipeline.enhancement.estimate import estimated_facts
+    from pipeline.video.rgb import decode_rgb
 
     shape = index.geometry
     return estimated_facts(decode_rgb(path, index, looked_at(index.frames, shape.width, shape.height)))
