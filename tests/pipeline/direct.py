@@ -63,12 +63,11 @@ def run_directly(settings: JobSettings, monkeypatch: pytest.MonkeyPatch) -> dict
     published = {row.video_uri: row for row in job.done_before}
     for video in job.videos:
         for unit in (*video.references, *video.chunks):
-            made = actor(
-                tasks.decode_unit({"key": unit.key, "status": "ok", "task": unit.to_json()}, context)
-            )
+            row = {"key": unit.key, "status": "ok", "seconds": 0.0, "attempts": 1, "task": unit.to_json()}
+            made = actor(tasks.decode_unit(row, context))
             if unit.level == "chunk":
                 tasks.encode_unit(made, context)
-        row = tasks.assemble_video(video.task, video.row, context)
-        assert isinstance(row, VideoRow)
-        published[row.video_uri] = row
+        done = tasks.assemble_video(video.task, video.row, context)
+        assert isinstance(done, VideoRow)
+        published[done.video_uri] = done
     return published

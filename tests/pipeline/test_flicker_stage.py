@@ -51,8 +51,8 @@ def test_what_changes_the_number_of_frames_is_refused_with_what_would_work(kind:
 
 
 def test_flicker_goes_with_solvers_that_take_affine_degradations() -> None:
-    item = {"restore": {"degradation": FLICKER}}
-    with pytest.raises(SpecError, match=r"dpir needs a linear degradation.*diffpir"):
+    item = {"restore": {"degradation": FLICKER, "solver": {"name": "treg"}}}
+    with pytest.raises(SpecError, match=r"treg needs a linear degradation.*dpir.*diffpir"):
         parse_spec({"name": "time", "source": "in", "output": "out", "enhance": [item]})
     parse_spec(
         {

@@ -76,7 +76,10 @@ def test_under_first_frame_the_first_frame_of_each_scene_is_its_only_anchor() ->
 @pytest.mark.parametrize("sharing", POLICIES)
 def test_only_what_a_policy_reads_is_planned(sharing: str) -> None:
     consistency, index = how(sharing), index_with(still(90), (0, 40))
-    settings = JobSettings("job", 7, ("in.mp4",), "out", consistency=consistency, enhance=({"restore": {}},))
+    restore = {"degradation": {"kind": "denoise", "noise": 0.1}, "solver": {"name": "dpir"}}
+    settings = JobSettings(
+        "job", 7, ("in.mp4",), "out", consistency=consistency, enhance=({"restore": restore},)
+    )
     plan = plan_video(index, consistency, 1)
     units = units_of(JobKeys(settings, "model", "cpu"), VideoRef("in.mp4", "digest", "index"), plan)
     facts = facts_of(consistency)
