@@ -130,14 +130,15 @@ def sliced_facts(row: Mapping[str, Any]) -> dict[str, int]:
 
 
 def unlisted_rows(
-    units: Units, listed: Container[str], receipt_of: Callable[[str], Receipt | None]
+    units: Units, listed: Container[tuple[str, str]], receipt_of: Callable[[str], Receipt | None]
 ) -> list[ChunkRow]:
-    """Manifest rows of what is committed and not ``listed``: a run was killed before it wrote them."""
+    """Manifest rows of what is committed and not ``listed`` (pairs of URI and key): a run was killed before
+    it wrote them, or a video of equal content was there first."""
     knots = [knot_group(unit, (make,)) for unit in units.knots for make in unit.makes]
     rows = []
     for unit in (*units.anchors, *knots, *units.chunks):
         key = unit.makes[0][1] if unit.makes else unit.key
-        receipt = None if key in listed else receipt_of(key)
+        receipt = None if (unit.video.uri, key) in listed else receipt_of(key)
         if receipt is not None:
             unknown = {"seconds": 0.0, "attempts": 1, "node": ""}
             rows += manifest_rows(unit, unknown | receipt.facts.get("made", {}))

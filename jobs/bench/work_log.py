@@ -100,9 +100,9 @@ def _watched_actor(watch: Watch) -> type:
 
 
 def _watched_assembly(watch: Watch) -> Any:
-    def assemble_video(video: Any, row: Any, context: tasks.TaskContext) -> Any:
+    def assemble_video(video: Any, *others: Any) -> Any:
         with _told(watch, "assemble", video.video_key):
-            return tasks.assemble_video(video, row, context)
+            return tasks.assemble_video(video, *others)
 
     return ray.remote(num_cpus=1, max_retries=-1)(assemble_video)
 
