@@ -31,21 +31,23 @@ from pipeline.errors import SpecError
 @dataclass(frozen=True)
 class Benchmark:
     """``run`` takes whether to be quick, and by keyword: the folder ``pictures`` where one may or must be
-    given, the folder ``figures`` if it ``draws``, ``sections`` if it has any that can be run alone, and the
-    whole numbers that ``sizes`` names."""
+    given, the folder ``figures`` if it ``draws``, the folder ``kept`` if it ``goes_on`` where it was
+    interrupted, ``sections`` if it has any that can be run alone, and the whole numbers that ``sizes`` names.
+    """
 
     run: Callable[..., BenchResult]
     pictures: Literal["none", "optional", "required"] = "none"
     draws: bool = False
+    goes_on: bool = False
     sections: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
 
 
-def _soak(quick: bool, **sizes: int) -> BenchResult:
+def _soak(quick: bool, kept: Path, **sizes: int) -> BenchResult:
     # It looks into runs, so it imports what workers do; the other commands start without.
     from jobs.bench import soak
 
-    return soak.run(quick, **sizes)
+    return soak.run(quick, kept, **sizes)
 
 
 BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
@@ -60,7 +62,7 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "restore": Benchmark(restore.run, pictures="optional", sections=tuple(restore.SECTIONS)),
         "sharing": Benchmark(sharing.run, pictures="optional"),
         "sheets": Benchmark(sheets.run, draws=True),
-        "soak": Benchmark(_soak, sizes=("cycles", "videos", "seed")),
+        "soak": Benchmark(_soak, goes_on=True, sizes=("cycles", "videos", "seed")),
         "video": Benchmark(video.run, pictures="optional"),
     }
 )
@@ -146,6 +148,8 @@ def _measure(
         taken["pictures"] = pictures
     if benchmark.draws:
         taken["figures"] = out
+    if benchmark.goes_on:
+        taken["kept"] = out
     if benchmark.sections:
         taken["sections"] = tuple(sections)
     return partial(benchmark.run, **taken)

@@ -58,6 +58,12 @@ def differences(calm: Outcome, found: Outcome) -> list[str]:
     ]
 
 
+def identical_frames(calm: Outcome, found: Outcome) -> int:
+    """Frames of published videos that decode, all of a video together, as in an undisturbed run."""
+    same = {path for path, (_, md5) in calm.files.items() if found.files.get(path, ("", ""))[1] == md5}
+    return sum(int(row["frames"]) for row in calm.videos.values() if row["output_rel"] in same)
+
+
 def untrue_rows(store: Store) -> list[str]:
     """Done videos whose published file is not the one their row speaks of; to be asked at any time."""
     return [
