@@ -41,7 +41,7 @@ def test_a_run_that_finds_no_cluster_takes_no_lease(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)  # of this folder's tests there is one
     job = identity_job(str(sources / "a.mp4"), tmp_path / "out")
     store = Store(job.output)
-    with pytest.raises(SpecError, match="nothing answers at 127.0.0.1:9"):
+    with pytest.raises(SpecError, match=r"nothing answers at 127\.0\.0\.1:9"):
         run(replace(job, cluster=ClusterSettings(address="127.0.0.1:9")))
     assert [path for path in store.list("") if not path.startswith(".work")] == []
 
