@@ -24,7 +24,7 @@ from jobs.bench import (
     video,
 )
 from jobs.bench.result import BenchResult
-from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
+from jobs.console import DONE, FAILED, print_json, quiet_stdout, say, termination_interrupts
 from pipeline.errors import SpecError
 
 
@@ -86,7 +86,7 @@ def command(
 
     given = {size: number for size, number in sizes.items() if number is not None}
     measure = _measure(name, pictures, out, sections, given)
-    with quiet_stdout():
+    with termination_interrupts(), quiet_stdout():
         result = measure(quick)
     options = f"{' --quick' if quick else ''}{f' --pictures {pictures}' if pictures else ''}"
     options += "".join(f" --section {section}" for section in sections)

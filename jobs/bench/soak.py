@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.bench.outcome import Outcome, differences, identical_frames, read_outcome, untrue_rows
-from jobs.bench.processes import Process, kill_group, start_run, wait_until
+from jobs.bench.processes import Process, ended_with_us, start_run, wait_until
 from jobs.bench.result import BenchResult, Target
 from jobs.bench.soak_catalog import JOBS, job_of, write_catalog
 from jobs.bench.soak_kills import DEADLINE_SECONDS, Blows, draw_kill, strike
@@ -129,10 +129,10 @@ def _undisturbed(folder: Path, job: str) -> Calm:
         say(f"{job}: undisturbed")
         path, output, log = _job_file(folder, f"calm-{job}", job)
         begun = time.monotonic()
-        running = start_run(path, log.path)
-        wait_until(log.exists, running, DEADLINE_SECONDS)
-        working = time.monotonic()
-        said = _end_of(running)
+        with ended_with_us(start_run(path, log.path)) as running:
+            wait_until(log.exists, running, DEADLINE_SECONDS)
+            working = time.monotonic()
+            said = _end_of(running)
         if running.returncode == QUARANTINED:
             _keep(over, {"starting": working - begun, "working": time.monotonic() - working})
         elif _STARVED not in said:
@@ -151,10 +151,10 @@ def _round(
     store, state = Store(str(output)), Round()
     done = False
     while not done:
-        running = start_run(path, log.path)
-        if state.blows.kinds.total() < kills:
-            strike(running, log, job, draw_kill(job, draws), calm.starting, calm.working, state.blows)
-        said = _end_of(running)
+        with ended_with_us(start_run(path, log.path)) as running:
+            if state.blows.kinds.total() < kills:
+                strike(running, log, job, draw_kill(job, draws), calm.starting, calm.working, state.blows)
+            said = _end_of(running)
         state.exits[str(running.returncode)] += 1
         done = running.returncode == QUARANTINED
         state.problems += _complaints(running.returncode, said)
@@ -188,7 +188,6 @@ def _end_of(running: Process) -> str:
     try:
         return running.communicate(timeout=DEADLINE_SECONDS)[1]
     except subprocess.TimeoutExpired as error:
-        kill_group(running)
         raise ChunkError("bench soak: a run that was told to end did not", code="bench") from error
 
 
