@@ -16,6 +16,7 @@ from jobs.bench import (
     gops,
     identity,
     inversion,
+    memory,
     planning,
     prior,
     restoration,
@@ -23,6 +24,7 @@ from jobs.bench import (
     sharing,
     sheets,
     video,
+    whole_job,
 )
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
@@ -42,6 +44,13 @@ class Benchmark:
     sizes: tuple[str, ...] = ()
 
 
+def _scaling(quick: bool) -> BenchResult:
+    # As `_soak`.
+    from jobs.bench import scaling
+
+    return scaling.run(quick)
+
+
 def _soak(quick: bool, **sizes: int) -> BenchResult:
     # It looks into runs, so it imports what workers do; the other commands start without.
     from jobs.bench import soak
@@ -56,10 +65,13 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "gops": Benchmark(gops.run),
         "identity": Benchmark(identity.run),
         "inversion": Benchmark(inversion.run),
+        "memory": Benchmark(memory.run),
+        "pipeline": Benchmark(whole_job.run),
         "planning": Benchmark(planning.run, sizes=("videos",)),
         "prior": Benchmark(prior.run, pictures="required"),
         "restoration": Benchmark(restoration.run),
         "restore": Benchmark(restore.run, pictures="optional", sections=tuple(restore.SECTIONS)),
+        "scaling": Benchmark(_scaling),
         "sharing": Benchmark(sharing.run, pictures="optional"),
         "sheets": Benchmark(sheets.run, draws=True),
         "soak": Benchmark(_soak, sizes=("cycles", "videos", "seed")),

@@ -1,9 +1,9 @@
 """`bench planning`: how many videos a second are planned, and how long a finished job takes to say so.
 
-    plan       what `reelweave plan` does where every source was indexed before and nothing is done yet; the
-               first time reads and hashes the sources, afterwards their digests are remembered
-    settled    what a run asks first of a finished job: rows, versions of sources, published objects
-    again      `reelweave run` of a finished job as a process of its own, interpreter and Ray included
+plan       what `reelweave plan` does where every source was indexed before and nothing is done yet; the
+           first time reads and hashes the sources, afterwards their digests are remembered
+settled    what a run asks first of a finished job: rows, versions of sources, published objects
+again      `reelweave run` of a finished job as a process of its own, interpreter and Ray included
 """
 
 from __future__ import annotations
