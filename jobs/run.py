@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.console import DONE, QUARANTINED, quiet_stdout, say
+from jobs.console import DONE, QUARANTINED, quiet_stdout, say, termination_interrupts
 from jobs.progress import progress
 from jobs.spec import JobSpec, load_spec
 from pipeline.errors import ReelweaveError
@@ -31,7 +31,7 @@ def command(
     settings = with_address(spec.to_settings(), address)
     for warning in job_warnings(settings):
         say(f"warning: {warning}")
-    with quiet_stdout():
+    with termination_interrupts(), quiet_stdout():
         with progress() as show:
             summary = run_spec(
                 spec, settings, show, only_quarantined=only_quarantined, max_failures=max_failures

@@ -117,7 +117,7 @@ def plan_videos(
     ``indexed`` pairs catalog entries with rows of `pipeline.tasks.index_source`. A video whose frames the
     ``enhance`` list does not fit is refused; ``mask_sizes`` as in `pipeline.pictures.Pictures`.
     """
-    listed = frozenset(row.key for row in read_chunk_rows(store))
+    listed = frozenset((row.video_uri, row.key) for row in read_chunk_rows(store))
     planner = _Planner(settings, keys, chunks, store, mask_sizes, listed)
     with ThreadPoolExecutor(_READERS) as pool:
         planned = list(pool.map(lambda pair: planner.plan(*pair), indexed))
@@ -150,7 +150,7 @@ class _Planner:
     chunks: ChunkStore
     store: Store
     mask_sizes: Mapping[int, MaskSize]
-    listed: frozenset[str] = frozenset()
+    listed: frozenset[tuple[str, str]] = frozenset()
     writes: bool = True
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:

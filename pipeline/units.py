@@ -130,9 +130,10 @@ def sliced_facts(row: Mapping[str, Any]) -> dict[str, int]:
 
 
 def unlisted_rows(
-    units: Units, listed: Container[str], receipt_of: Callable[[str], Receipt | None]
+    units: Units, listed: Container[tuple[str, str]], receipt_of: Callable[[str], Receipt | None]
 ) -> list[ChunkRow]:
-    """Manifest rows of what is committed and not ``listed``: a run was killed before it wrote them."""
+    """Manifest rows of what is committed and not ``listed`` (pairs of URI and key): a run was killed before
+    it wrote them, or a video of equal content was there first."""
     knots = [(unit, make) for unit in units.knots for make in unit.makes]
     results: list[tuple[str, UnitTask, tuple[int, str] | None]] = [
         *((unit.key, unit, None) for unit in units.anchors),
@@ -141,7 +142,7 @@ def unlisted_rows(
     ]
     rows = []
     for key, unit, make in results:
-        receipt = None if key in listed else receipt_of(key)
+        receipt = None if (unit.video.uri, key) in listed else receipt_of(key)
         if receipt is not None:
             one = unit if make is None else knot_group(unit, (make,))
             unknown = {"seconds": 0.0, "attempts": 1, "node": ""}
