@@ -161,6 +161,27 @@ class VideoLatent(_Sampler):
     flow: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
 
 
+class Svi(_Sampler):
+    """Clips as one sample (Kwon and Ye 2025): one noise for a scene, conjugate gradients on all frames of a
+    window, renoise with a share ``eta`` of fresh noise. Needs ``sharing: none``."""
+
+    name: Literal["svi"]
+    strength: Strength = 0.3
+    eta: Share | None = None
+    lam: Weight | None = None
+    iterations: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+
+class Lvtino(Section):
+    """LATINO for clips (Spagnoletti, Almansa and Pereyra 2025) with a few-step model, in turns with the video
+    model of ``checkpoint`` where there is one: a folder that `operators.solvers.wan_video` reads. Needs
+    ``sharing: none``."""
+
+    name: Literal["lvtino"]
+    checkpoint: Place | None = None
+    delta: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+
+
 class Cddb(Section):
     """Diffusion bridge with data consistency (Chung, Kim and Ye 2023) and weights of its own: a folder with
     ``checkpoint.json``, see `operators.solvers.image_bridge`. Frames share no attention in it."""
@@ -185,6 +206,8 @@ Solver = Annotated[
     | Latino
     | FlowSampler
     | VideoLatent
+    | Svi
+    | Lvtino
     | Cddb,
     Field(discriminator="name"),
 ]

@@ -49,7 +49,7 @@ from pipeline.enhancement.stages import StageBuilder, timesteps_of
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import MemoryFullError, SourceError, SpecError
 from pipeline.sharing_policies import facts_of, needs_features, needs_motion
-from pipeline.windows import blur_radius, uses_flow, windows_of
+from pipeline.windows import blur_radius, noise_correlation, uses_flow, windows_of
 
 Made = TypeVar("Made")
 
@@ -293,7 +293,7 @@ class Enhancer:
             source_digest=task.source_digest,
             scene=task.scene,
             frames=tuple(ordinals),
-            rho=self.config.consistency.rho,
+            rho=noise_correlation(self.config.enhance[number], self.config.consistency.rho),
             prefix=f"stage {number}",
             moved=moved if self.config.consistency.warp_noise else {},
         )
@@ -390,7 +390,7 @@ class Enhancer:
                 "scene": task.scene,
                 "frame": ordinal,
                 "purpose": f"stage {number} start",
-                "rho": self.config.consistency.rho,
+                "rho": noise_correlation(self.config.enhance[number], self.config.consistency.rho),
             }
             if self.config.consistency.warp_noise and ordinal in moved:
                 rows.append(warped_frame_noise(shape, moved=moved[ordinal], **key))

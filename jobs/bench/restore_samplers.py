@@ -23,6 +23,7 @@ SOLVERS = (
     "treg",
     "dreamsampler",
     "video_latent",
+    "svi",
     "reddiff",
     "dps_nojac",
     "ldps",
@@ -30,7 +31,7 @@ SOLVERS = (
     "resample",
     "stsl",
 )
-NEED_OTHER_MODELS = ("latino", "flowchef", "flowdps", "cddb")
+NEED_OTHER_MODELS = ("latino", "lvtino", "flowchef", "flowdps", "cddb")
 _PARTS = ("forward", "backward", "encode", "decode")
 
 

@@ -230,7 +230,10 @@ def test_a_model_of_the_right_kind_is_planned(solver: str, model: str, place: Pa
 
 @pytest.mark.parametrize(
     ("checkpoint", "words"),
-    [("none", "checkpoint.json cannot be read"), ("oracle", "holds a one_step model; cddb needs a bridge")],
+    [
+        ("none", "checkpoint.json cannot be read"),
+        ("oracle", "holds a one_step model; cddb reads a folder with"),
+    ],
 )
 def test_a_checkpoint_that_is_no_bridge_exits_2(checkpoint: str, words: str, place: Path) -> None:
     found = plan(place, {"degradation": TWICE, "solver": {"name": "cddb", "checkpoint": checkpoint}})

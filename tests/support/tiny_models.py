@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLWan,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     LCMScheduler,
     UNet2DConditionModel,
     UNet2DModel,
+    WanTransformer3DModel,
 )
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -110,6 +112,34 @@ def save_tiny_bridge(folder: Path, **changes: object) -> Path:
     network.save_config(folder)
     save_file(network.state_dict(), folder / "bridge.safetensors")
     manifest = {"kind": "bridge", "weights": ["bridge.safetensors"], "licence": "test", **changes}
+    (folder / "checkpoint.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def save_tiny_wan(folder: Path) -> Path:
+    """A video consistency model with its manifest: one latent frame for four of pixels."""
+    torch.manual_seed(0)
+    AutoencoderKLWan(
+        base_dim=8,
+        z_dim=16,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+    ).save_pretrained(folder / "vae")
+    WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=16,
+        freq_dim=32,
+        ffn_dim=32,
+        num_layers=1,
+    ).save_pretrained(folder / "transformer")
+    save_file({"null_condition": torch.randn(1, 4, 16)}, folder / "condition.safetensors")
+    weights = [f"{part}/diffusion_pytorch_model.safetensors" for part in ("vae", "transformer")]
+    weights.append("condition.safetensors")
+    manifest = {"kind": "video_consistency", "weights": weights, "licence": "test"}
     (folder / "checkpoint.json").write_text(json.dumps(manifest))
     return folder
 
