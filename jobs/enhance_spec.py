@@ -253,6 +253,23 @@ class Restore(Section):
         return self
 
     @model_validator(mode="after")
+    def _dreamsampler_has_a_hole_for_its_prompt(self) -> Self:
+        if self.solver.name != "dreamsampler" or not self.prompt:
+            return self
+        if self.guidance is not None:
+            raise problem(
+                "dreamsampler weighs its prompt by the level; leave guidance and rule out, or take treg",
+                "guidance",
+            )
+        if self.degradation.kind not in ("inpainting", "auto"):
+            raise problem(
+                f"dreamsampler reads a prompt in holes, and {self.degradation.kind} leaves none; leave the "
+                "prompt out, or take treg",
+                "prompt",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _solver_fits_the_degradation(self) -> Self:
         refused = misfit(self.solver.name, self.degradation.model_dump())
         if refused:
