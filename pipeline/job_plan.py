@@ -21,7 +21,7 @@ from pipeline.estimates import Estimate, committed_estimate, estimate_here
 from pipeline.failures import LOST, failure_of
 from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
-from pipeline.job_warnings import job_warnings
+from pipeline.job_warnings import estimate_warnings, job_warnings
 from pipeline.keys import digest
 from pipeline.manifest import ChunkRow, VideoRow, find_row, read_chunk_rows, read_video_rows
 from pipeline.mask_clips import MaskSize
@@ -202,7 +202,7 @@ class _Planner:
             status="done",
             source_digest=video.source_digest,
             source_version=video.source_version,
-            warnings=() if estimate is None else estimate.warnings,
+            warnings=estimate_warnings(self.settings, estimate),
             metrics=metrics,
             **_job_facts(keys),
         )
