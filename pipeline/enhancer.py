@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load
 
-from operators.attention.install import install
+from operators.attention.install import session_of
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.policies.registry import Surroundings, build_policy, copies_of, matcher
 from operators.attention.policies.scene import Anchors, Independent, JointAnchors
@@ -103,7 +103,7 @@ class Enhancer:
             raise SpecError(f"model: {error}", field="model") from error
         self._resources = contextlib.ExitStack()
         # The decoder carries appearance; reading in all layers costs half as much again.
-        self.session = self._resources.enter_context(install(self.model.unet, decoder_only=True))
+        self.session = self._resources.enter_context(session_of(self.model.unet, decoder_only=True))
         self.styles = {
             number: style_from_bytes(blob, config.device) for number, blob in (styles or {}).items()
         }

@@ -39,9 +39,10 @@ def model_digest(model: str) -> str:
     (field ``model``) when there is no such model.
     """
     root = model_folder(model)
-    if not (root / "unet" / "config.json").is_file():
+    if not any((root / part / "config.json").is_file() for part in ("unet", "transformer")):
         raise SpecError(
-            f"model: {model} has no unet/config.json; it must be a directory in the diffusers layout",
+            f"model: {model} has no unet/config.json or transformer/config.json; it must be a directory in "
+            "the diffusers layout",
             field="model",
         )
     return _files_digest(root)
