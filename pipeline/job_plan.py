@@ -21,7 +21,7 @@ from pipeline.estimates import Estimate, committed_estimate, estimate_here
 from pipeline.failures import LOST, failure_of
 from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
-from pipeline.job_warnings import job_warnings
+from pipeline.job_warnings import estimate_warnings, job_warnings
 from pipeline.keys import digest
 from pipeline.manifest import ChunkRow, VideoRow, find_row, read_chunk_rows, read_video_rows
 from pipeline.mask_clips import MaskSize
@@ -198,7 +198,7 @@ class _Planner:
             metrics["estimate"] = estimate.record()
         row = replace(
             planned_row(keys, video, container),
-            warnings=() if estimate is None else estimate.warnings,
+            warnings=estimate_warnings(self.settings, estimate),
             metrics=metrics,
         )
         chunk_keys = tuple(unit.key for unit in units.chunks)
