@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.console import DONE, quiet_stdout, say
+from jobs.console import DONE, print_json, quiet_stdout, say
 from jobs.outputs import open_output
 from pipeline.errors import ReelweaveError, SpecError
 from pipeline.redact import redacted
@@ -77,7 +77,7 @@ class ReportPage:
     job_yaml: str
 
 
-def command(out: str, endpoint_url: str | None) -> int:
+def command(out: str, endpoint_url: str | None, as_json: bool = False) -> int:
     """Write the report of the newest run again, from the store."""
     from jobs.status import plan_paths
     from pipeline.manifest import read_video_rows
@@ -88,6 +88,8 @@ def command(out: str, endpoint_url: str | None) -> int:
         if not plans:
             raise SpecError(f"{store.root}: no job has written here; give the output of a job", field="OUT")
         uri = write_report(store, plans[-1].split("/")[1], read_video_rows(store))
+    if as_json:
+        print_json({"report": uri})
     say(f"wrote {uri}")
     return DONE
 
