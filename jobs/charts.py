@@ -60,7 +60,7 @@ def draw(
     curves: Sequence[Curve],
     *,
     unit: str = "",
-    x_unit: str = "s",
+    x_unit: str = "seconds",
     note: str = "",
     bound: float | None = None,
     from_zero: bool = True,

@@ -91,7 +91,7 @@ def measure(before: str, after: str, borders: Borders, style: Rgb | None, frames
     kept = [
         *_temporal(pairs, borders, shown),
         (
-            shown.chart("Fidelity", [("output", fidelity)], unit="PSNR to the source, dB", from_zero=False),
+            shown.chart("Fidelity", [("output", fidelity)], unit="dB of PSNR to the source", from_zero=False),
             ("PSNR to the source, dB", _mean([db for _, db in fidelity])),
         ),
         (
@@ -152,7 +152,7 @@ def _temporal(
                 ("source", [(pair.ordinal, 1e3 * pair.source) for pair in pairs]),
                 ("output", [(pair.ordinal, 1e3 * pair.output) for pair in pairs]),
             ],
-            unit="x 1e-3, along the source's motion",
+            unit="x 1e-3 along the source's motion",
         ),
         ("E_warp, x 1e-3", 1e3 * mean_of([pair.output for pair in pairs])),
     )

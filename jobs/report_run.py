@@ -70,7 +70,9 @@ def throughput(rows: Sequence[ChunkRow]) -> Chart | None:
             shared = min(row.ended, left + width) - max(row.begun, left)
             rates[number] += max(0.0, shared) / took * row.frames / width
     points = tuple(((number + 0.5) * width, rate) for number, rate in enumerate(rates))
-    return draw("Throughput", [Curve("frames per second", points)], unit="frames/s", x_unit="s into the run")
+    return draw(
+        "Throughput", [Curve("frames per second", points)], unit="frames/s", x_unit="seconds of the run"
+    )
 
 
 def timeline(rows: Sequence[ChunkRow]) -> Timeline | None:
