@@ -88,6 +88,9 @@ def manifest_rows(task: UnitTask, row: Mapping[str, Any]) -> list[ChunkRow]:
         "chunk": task.number,
         "attempts": int(row["attempts"]),
         "node": str(row["node"]),
+        "actor": str(row.get("actor", "")),
+        "begun": round(float(row.get("begun", 0.0)), 3),
+        "ended": round(float(row.get("ended", 0.0)), 3),
     }
     seconds = round(float(row["seconds"]), 3)
     sliced = sliced_facts(row)
