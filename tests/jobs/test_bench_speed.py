@@ -1,4 +1,4 @@
-"""Benchmarks of whole jobs: that their catalogs are what jobs see, and that their ratios mean what they say."""
+"""Benchmarks of whole jobs: their catalogs are what jobs see, and their ratios mean what they say."""
 
 from __future__ import annotations
 
