@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
+from pipeline.at_work import stamped
 from pipeline.attempts import begin_attempt, end_attempt
 from pipeline.auto_degradation import estimate_video
 from pipeline.commit import ChunkStore, publish_video
@@ -228,7 +229,7 @@ class EnhanceUnits:
                 return {"frames": _NO_FRAMES, "references": b""}
             return self._enhance(row)
 
-        return guarded(row, self._context, "enhance", work)
+        return stamped(lambda: guarded(row, self._context, "enhance", work))
 
     def _enhance(self, row: Row) -> Row:
         begun = time.monotonic()
@@ -311,7 +312,7 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
         _transcode(task, context, row, begun)
         return {}
 
-    return _small(guarded(row, context, "encode", work))
+    return stamped(lambda: _small(guarded(row, context, "encode", work)))
 
 
 def _transcode(task: UnitTask, context: TaskContext, row: Row, begun: float) -> None:

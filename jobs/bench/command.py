@@ -16,12 +16,14 @@ from jobs.bench import (
     gops,
     identity,
     inversion,
+    memory,
+    planning,
     prior,
-    restoration,
     restore,
     sharing,
     sheets,
     video,
+    whole_job,
 )
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say, termination_interrupts
@@ -43,6 +45,13 @@ class Benchmark:
     sizes: tuple[str, ...] = ()
 
 
+def _scaling(quick: bool) -> BenchResult:
+    # As `_soak`.
+    from jobs.bench import scaling
+
+    return scaling.run(quick)
+
+
 def _soak(quick: bool, kept: Path, **sizes: int) -> BenchResult:
     # It looks into runs, so it imports what workers do; the other commands start without.
     from jobs.bench import soak
@@ -57,9 +66,12 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "gops": Benchmark(gops.run),
         "identity": Benchmark(identity.run),
         "inversion": Benchmark(inversion.run),
+        "memory": Benchmark(memory.run),
+        "pipeline": Benchmark(whole_job.run),
+        "planning": Benchmark(planning.run, sizes=("videos",)),
         "prior": Benchmark(prior.run, pictures="required"),
-        "restoration": Benchmark(restoration.run),
         "restore": Benchmark(restore.run, pictures="optional", sections=tuple(restore.SECTIONS)),
+        "scaling": Benchmark(_scaling),
         "sharing": Benchmark(sharing.run, pictures="optional"),
         "sheets": Benchmark(sheets.run, draws=True),
         "soak": Benchmark(_soak, goes_on=True, sizes=("cycles", "videos", "seed")),

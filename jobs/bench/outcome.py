@@ -20,7 +20,9 @@ from pipeline.store import Store
 from pipeline.video.measured import measure
 
 #: Columns and metrics that say who made something, when and where, and not what it is.
-_OF_THE_RUN = frozenset({"token", "attempts", "node", "output_uri", "seconds", "assemble_seconds"})
+_OF_THE_RUN = frozenset(
+    {"token", "attempts", "node", "output_uri", "seconds", "assemble_seconds", "actor", "begun", "ended"}
+)
 
 Row = Mapping[str, Any]
 
