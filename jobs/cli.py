@@ -110,6 +110,15 @@ def run(
     ] = False,
     allow_partial: Partial = False,
     as_json: Json = False,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="REELWEAVE_WEBHOOK",
+            show_envvar=True,
+            help="POST the summary there as JSON, however the run ends.",
+        ),
+    ] = None,
 ) -> int:
     """Run or resume a job.
 
@@ -119,7 +128,8 @@ def run(
     if keep_going and max_failures is not None:
         raise SpecError("--keep-going allows any number of failures and --max-failures does not; give one")
     options = with_partial(overrides, allow_partial)
-    return run_command.command(job, options, address, only is Only.quarantined, max_failures, as_json)
+    quarantined = only is Only.quarantined
+    return run_command.command(job, options, address, quarantined, max_failures, as_json, webhook)
 
 
 @app.command(epilog=examples_of("status"))
@@ -145,9 +155,20 @@ def report(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> in
 
 @app.command(epilog=examples_of("clean"))
 @guarded
-def clean(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
-    """Remove the work files, once every video is published."""
-    return clean_command.command(out, endpoint_url, as_json)
+def clean(
+    out: Out,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="Remove what is older, such as 7d or 12h, published or not."),
+    ] = None,
+    as_json: Json = False,
+    endpoint_url: Endpoint = None,
+) -> int:
+    """Remove the work files: all, once every video is published, or those above an age.
+
+    What a later run needs again of them it computes again.
+    """
+    return clean_command.command(out, endpoint_url, as_json, older_than)
 
 
 @app.command(epilog=examples_of("bench"))
