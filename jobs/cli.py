@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from jobs import clean as clean_command
+from jobs import compare as compare_command
 from jobs import init as init_command
 from jobs import plan as plan_command
 from jobs import report as report_command
@@ -151,6 +152,26 @@ def verify(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> in
 def report(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
     """Write the HTML report of the latest run again."""
     return report_command.command(out, endpoint_url, as_json)
+
+
+@app.command(epilog=examples_of("compare"))
+@guarded
+def compare(
+    out: Out,
+    video: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which one, by the end of its path; if there are several."),
+    ] = None,
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The clip to write.")] = Path("compare.mp4"),
+    layout: Annotated[
+        compare_command.Layout, typer.Option(help="Next to each other, or one picture divided in the middle.")
+    ] = "side",
+    at: Annotated[float, typer.Option(metavar="SEC", help="Where the clip begins.", min=0.0)] = 0.0,
+    seconds: Annotated[float, typer.Option(help="How long it is.", min=0.001)] = 10.0,
+    endpoint_url: Endpoint = None,
+) -> int:
+    """Write a clip that shows a published video beside its source."""
+    return compare_command.command(out, video, to, layout, at, seconds, endpoint_url)
 
 
 @app.command(epilog=examples_of("clean"))

@@ -19,6 +19,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "reelweave verify s3://bucket/out/ --endpoint-url http://localhost:9000",
     ),
     "report": ("reelweave report out/",),
+    "compare": (
+        "reelweave compare out/",
+        "reelweave compare out/ --video reel-2.mp4 --layout split --at 30 --seconds 5 --to reel-2.mov",
+    ),
     "clean": ("reelweave clean out/", "reelweave clean s3://bucket/out/ --older-than 14d"),
     "bench": (
         "reelweave bench restoration --quick",
