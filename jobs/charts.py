@@ -120,7 +120,7 @@ def _drawn(curve: Curve, x_axis: _Axis, y_axis: _Axis) -> Drawn:
     placed = [(x_axis(x), y_axis(y)) for x, y in curve.points]
     if curve.dots:
         return Drawn(curve.label, "", tuple(placed))
-    words = []
+    words: list[str] = []
     before = -math.inf
     for (x, _), (left, top) in zip(curve.points, placed, strict=True):
         words.append(f"{'L' if x - before <= curve.gap and words else 'M'}{left} {top}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.console import DONE, QUARANTINED, print_json, quiet_stdout, say
+from jobs.console import DONE, QUARANTINED, print_json, quiet_stdout, say, termination_interrupts
 from jobs.progress import progress
 from jobs.spec import JobSpec, load_spec
 from jobs.webhook import posted_at_end
@@ -37,7 +37,7 @@ def command(
         told |= {"name": settings.name, "output": settings.output}
         for warning in job_warnings(settings):
             say(f"warning: {warning}")
-        with quiet_stdout():
+        with termination_interrupts(), quiet_stdout():
             with progress() as show:
                 summary = run_spec(
                     spec, settings, show, only_quarantined=only_quarantined, max_failures=max_failures

@@ -324,7 +324,11 @@ class JobSpec(Section):
                     "consistency.sharing",
                 )
             if item.restore is not None and item.restore.degradation.kind == AUTO:
-                raise problem("flow needs a known degradation; name it, or leave flow out", where)
+                raise problem(
+                    "frames are restored together only where the degradation is known; name it, or take "
+                    "another solver",
+                    where,
+                )
         return self
 
     @model_validator(mode="after")
