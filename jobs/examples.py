@@ -25,7 +25,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "clean": ("reelweave clean out/", "reelweave clean s3://bucket/out/ --older-than 14d"),
     "bench": (
-        "reelweave bench restoration --quick",
+        "reelweave bench restore --quick",
         "reelweave bench restore --section sr-x2 --pictures kodak/",
     ),
     "train-embedded": (
