@@ -11,6 +11,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "reelweave run job.yaml",
         "reelweave run job.yaml --set encode.crf=20 --set output=s3://bucket/out/",
         "reelweave run job.yaml --only quarantined --address HEAD:6379",
+        "reelweave run job.yaml --webhook https://hooks.example.com/T000/B000",
     ),
     "status": ("reelweave status out/", "reelweave status s3://bucket/out/ --json"),
     "verify": (
@@ -18,9 +19,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "reelweave verify s3://bucket/out/ --endpoint-url http://localhost:9000",
     ),
     "report": ("reelweave report out/",),
-    "clean": ("reelweave clean out/",),
+    "compare": (
+        "reelweave compare out/",
+        "reelweave compare out/ --video reel-2.mp4 --layout split --at 30 --seconds 5 --to reel-2.mov",
+    ),
+    "clean": ("reelweave clean out/", "reelweave clean s3://bucket/out/ --older-than 14d"),
     "bench": (
-        "reelweave bench restoration --quick",
+        "reelweave bench restore --quick",
         "reelweave bench restore --section sr-x2 --pictures kodak/",
     ),
     "train-embedded": (
