@@ -213,6 +213,9 @@ Solver = Annotated[
 ]
 
 
+KnownDegradation = Annotated[Degradation, Field(discriminator="kind")]
+
+
 class Restore(Section):
     """Undo a degradation, a known one or, with ``degradation: auto``, one that is estimated from each video.
 
@@ -220,13 +223,13 @@ class Restore(Section):
     2022), 1 or more, or cfgpp (Chung et al. 2025), between 0 and 1.
     """
 
-    degradation: Annotated[Degradation, Field(discriminator="kind")]
+    degradation: KnownDegradation
     solver: Solver = Dpir()
     prompt: str | None = None
     guidance: Annotated[float, Field(ge=0.0, le=50.0)] | None = None
     rule: Literal["cfg", "cfgpp"] | None = None
 
-    @field_validator("degradation", mode="before")
+    @field_validator("degradation", mode="before", json_schema_input_type=KnownDegradation | Literal["auto"])
     @classmethod
     def _auto_is_a_word(cls, degradation: Any) -> Any:
         return {"kind": degradation} if degradation == "auto" else degradation

@@ -23,7 +23,6 @@ from jobs.bench.consistency_policies import (
     DEFAULT,
     POLICIES,
     Clip,
-    Frames,
     Policy,
     enhancer_of,
     render_chunks,
@@ -34,6 +33,7 @@ from jobs.bench.result import BenchResult, Target
 from jobs.bench.video_memory import peak_kib
 from jobs.console import say
 from jobs.demo.demo import REFERENCE, TRUTH
+from jobs.render import Frames
 from pipeline.enhancer_config import EnhancerConfig
 from pipeline.errors import SpecError
 from pipeline.settings import ConsistencySettings
