@@ -20,7 +20,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "report": ("reelweave report out/",),
     "clean": ("reelweave clean out/",),
     "bench": (
-        "reelweave bench restoration --quick",
+        "reelweave bench restore --quick",
         "reelweave bench restore --section sr-x2 --pictures kodak/",
     ),
     "train-embedded": (
