@@ -34,6 +34,7 @@ from operators.style.style_aligned import style_reference
 from operators.style.transport import latent_statistics
 from operators.warped_noise import Moved, WarpedDraws, warped_frame_noise
 from pipeline.batches import batches_of, knots_around
+from pipeline.enhancement.kept import kept_of_source
 from pipeline.enhancement.motion import clip_flows, flow_pictures, moved_cells
 from pipeline.enhancement.references import (
     Arrays,
@@ -331,12 +332,14 @@ class Enhancer:
             finished = run_stage(
                 stages[0], padded, policy, trajectories, fusion=fusion, trace=trace, solvers=solvers
             )
+        made = []
         for unit, done in zip(units, finished, strict=True):
             _require_finite(unit.ordinals, done.pictures)
-        return [
-            dataclasses.replace(done, pictures=done.pictures[:, :, : height * scale, : width * scale])
-            for done in finished
-        ]
+            cropped = done.pictures[:, :, : height * scale, : width * scale]
+            mask = self._mask(task, number, unit)
+            pictures = kept_of_source(number, self.config.enhance[number], cropped, unit.y, mask)
+            made.append(dataclasses.replace(done, pictures=pictures))
+        return made
 
     def _windows(self, task: FrameTask, grid: Sequence[int]) -> dict[int, torch.Tensor]:
         """The first stage's pictures [3, h, w] by ordinal, where frames are restored together."""
@@ -363,14 +366,21 @@ class Enhancer:
     def _own_assets(self, task: FrameTask, number: int, units: Sequence[Unit]) -> list[Arrays]:
         """What the operator of stage ``number`` needs to know of the frames of each unit; once for all where
         it treats frames alike."""
-        if number in task.masks:
-            masks = task.masks[number]
-            return [{"mask": np.stack([masks[ordinal] for ordinal in unit.ordinals])} for unit in units]
+        if number in task.masks and "restore" in self.config.enhance[number]:
+            masks = [self._mask(task, number, unit) for unit in units]
+            return [{"mask": mask} for mask in masks if mask is not None]
         if self._stages.knows_time(number):
             return [
                 {"ordinals": np.array(unit.ordinals), "rows": np.array(unit.y.shape[2])} for unit in units
             ]
         return [{}]
+
+    def _mask(self, task: FrameTask, number: int, unit: Unit) -> np.ndarray[Any, Any] | None:
+        """Masks uint8 [B, h, w] of the frames of a unit, or [1, h, w] that all share; None without one."""
+        if number in task.masks:
+            return np.stack([task.masks[number][ordinal] for ordinal in unit.ordinals])
+        shared = self.config.masks.get(number)
+        return None if shared is None else shared[None]
 
     def _noise(
         self,

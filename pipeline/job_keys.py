@@ -9,6 +9,7 @@ import importlib.metadata
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.item_masks import without_mask
 from pipeline.keys import code_digest, digest
 from pipeline.plan import ChunkPlan, ScenePlan
 from pipeline.settings import JobSettings, Limits, VideoPolicy
@@ -58,7 +59,7 @@ def _without_places(item: dict[str, Any]) -> dict[str, Any]:
     """An ``enhance`` item without where its pictures and weights lie: their contents enter keys by digest."""
     kept = copy.deepcopy(item)
     kept.get("stylize", {}).pop("reference", None)
-    kept.get("restore", {}).get("degradation", {}).pop("mask", None)
+    without_mask(kept)
     kept.get("restore", {}).get("solver", {}).pop("checkpoint", None)
     return kept
 

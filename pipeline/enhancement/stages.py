@@ -19,6 +19,7 @@ from operators.solvers.ddim import leading_timesteps
 from operators.solvers.flow_loss import ClipFlows
 from operators.solvers.guidance import Guided
 from operators.solvers.registry import build_solver
+from operators.style.strength import colour_weight
 from operators.style.style_aligned import StyleAligned, StyleReference
 from pipeline.enhancement.references import Arrays, learned_of, statistics_of
 from pipeline.enhancement.sizes import StageSizes
@@ -34,7 +35,7 @@ TIMED = ("flicker", "temporal_blur")
 @dataclass(frozen=True)
 class StageBuilder:
     """Builds the stages of one ``enhance`` list on one model. ``masks``: uint8 [H, W] by number of the stage,
-    0 where there is a hole."""
+    0 where the file is white."""
 
     enhance: Sequence[Spec]
     model: LatentModel
@@ -97,7 +98,8 @@ class StageBuilder:
         spec = item["stylize"]
         method, style, content = spec["method"], self.styles[number], statistics_of(scene, number)
         inversion = BoundPrior(self.model, listener=self.session)
-        solver = StyleAligned(timesteps_of(spec), inversion, style, content, method["statistics"])
+        colours = method["statistics"] * colour_weight(spec["strength"])
+        solver = StyleAligned(timesteps_of(spec), inversion, style, content, colours)
         reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
         return Stage(solver, self._prior(spec), self.session, reading, key=key)
 
