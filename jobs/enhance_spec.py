@@ -263,9 +263,10 @@ class Keep(Section):
 
 
 class Stylize(Section):
-    """Move frames towards the look of a reference picture; ``strength`` 1 forgets the most content.
+    """Move frames towards the look of a reference picture.
 
-    ``guidance`` is the classifier-free guidance scale of the prompt; 1 means none. ``colour_lock``: only luma
+    ``strength``: how far colours go towards the reference, and how much of the schedule is walked: at 1 all of
+    the way and ``depth`` of the schedule, of which more lets more of the content change. ``guidance`` is the classifier-free guidance scale of the prompt; 1 means none. ``colour_lock``: only luma
     is stylized, chroma stays the source's. ``keep``: regions that stay as they were.
     """
 
@@ -273,7 +274,8 @@ class Stylize(Section):
     method: StyleAligned = StyleAligned()
     prompt: str = ""
     guidance: Annotated[float, Field(ge=1.0, le=50.0)] = 1.0
-    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    depth: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
     colour_lock: bool = False
     keep: Keep | None = None
 

@@ -46,7 +46,7 @@ from pipeline.enhancement.references import (
     style_to_bytes,
 )
 from pipeline.enhancement.sizes import StageSizes
-from pipeline.enhancement.stages import StageBuilder, timesteps_of
+from pipeline.enhancement.stages import StageBuilder, style_timesteps
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import MemoryFullError, SourceError, SpecError
 from pipeline.sharing_policies import facts_of, needs_features, needs_motion
@@ -139,7 +139,7 @@ class Enhancer:
         item = self.config.enhance[number]["stylize"]
         x = self._style_picture(picture)
         with torch.no_grad():
-            return style_to_bytes(style_reference(x, timesteps_of(item), BoundPrior(self.model)))
+            return style_to_bytes(style_reference(x, style_timesteps(item), BoundPrior(self.model)))
 
     def anchors(self, task: FrameTask, frames: np.ndarray[Any, Any]) -> bytes:
         """L1: the anchors [A, h, w, 3] of one scene, denoised jointly, and what they teach about operators.

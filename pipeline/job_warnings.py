@@ -35,8 +35,8 @@ def _idle_fusion(settings: JobSettings) -> tuple[str, ...]:
 
 def _goes_one_step(item: dict[str, Any]) -> bool:
     if "stylize" in item:
-        steps, strength = item["stylize"]["method"]["steps"], item["stylize"]["strength"]
-        return int(steps * strength) <= 1
+        style = item["stylize"]
+        return int(style["method"]["steps"] * style["strength"] * style.get("depth", 1.0)) <= 1
     solver = item["restore"]["solver"]
     if solver["name"] == "dpir" and "steps" not in solver:
         return bool(item["restore"]["degradation"]["kind"] == "denoise")

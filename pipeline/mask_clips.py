@@ -69,9 +69,7 @@ def is_picture(uri: str) -> bool:
     return os.path.splitext(urlsplit(uri).path if "://" in uri else uri)[1].lower() in _PICTURES
 
 
-def load_mask_clip(
-    uri: str, where: str, settings: JobSettings, *, may_be_white: bool = False
-) -> MaskClip:
+def load_mask_clip(uri: str, where: str, settings: JobSettings, *, may_be_white: bool = False) -> MaskClip:
     """Index a mask video, or read its committed index. Raises SpecError naming the field ``where`` for one
     that cannot be read and, unless a frame ``may_be_white`` all over, for one that hides a whole frame."""
     directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")

@@ -49,7 +49,7 @@ def _is_wanted(entry: CatalogEntry, row: VideoRow, keys: JobKeys) -> bool:
     return (
         row.status == "done"
         and row.source_version != ""
-        and row.video_key == keys.video(row.source_digest, container)
+        and row.video_key == keys.of_video(row.video_uri).video(row.source_digest, container)
         and row.output_rel == output_relative(entry, container)
     )
 

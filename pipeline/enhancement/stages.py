@@ -19,8 +19,8 @@ from operators.solvers.ddim import leading_timesteps
 from operators.solvers.flow_loss import ClipFlows
 from operators.solvers.guidance import Guided
 from operators.solvers.registry import build_solver
-from operators.style.strength import colour_weight
-from operators.style.style_aligned import StyleAligned, StyleReference
+from operators.style.strength import colour_weight, schedule_share
+from operators.style.style_aligned import StyleAligned, StyleReference, last_steps
 from pipeline.enhancement.references import Arrays, learned_of, statistics_of
 from pipeline.enhancement.sizes import StageSizes
 from pipeline.errors import SourceError
@@ -96,10 +96,11 @@ class StageBuilder:
                 ) from error
             return Stage(solver, prior, self.session, key=key)
         spec = item["stylize"]
-        method, style, content = spec["method"], self.styles[number], statistics_of(scene, number)
+        timesteps, content = timesteps_of(spec), statistics_of(scene, number)
+        method, style = spec["method"], last_steps(self.styles[number], len(timesteps))
         inversion = BoundPrior(self.model, listener=self.session)
         colours = method["statistics"] * colour_weight(spec["strength"])
-        solver = StyleAligned(timesteps_of(spec), inversion, style, content, colours)
+        solver = StyleAligned(timesteps, inversion, style, content, colours)
         reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
         return Stage(solver, self._prior(spec), self.session, reading, key=key)
 
@@ -128,4 +129,10 @@ def _fitted_mask(
 
 def timesteps_of(item: Spec) -> tuple[int, ...]:
     """The timesteps of a stylization."""
-    return leading_timesteps(item["method"]["steps"], strength=item["strength"])
+    share = schedule_share(item["strength"], item.get("depth", 1.0))
+    return leading_timesteps(item["method"]["steps"], strength=share)
+
+
+def style_timesteps(item: Spec) -> tuple[int, ...]:
+    """The timesteps on which a style reference is inverted: all, since scenes may ask for other strengths."""
+    return leading_timesteps(item["method"]["steps"])

@@ -150,7 +150,9 @@ def write_mask(path: Path, kept: np.ndarray) -> str:
 def test_what_is_kept_is_part_of_the_keys_by_its_content_and_its_feather(tmp_path: Path) -> None:
     def digest(keep: Any) -> str:
         settings = job(tmp_path, keep)
-        return JobKeys(settings, "m", "cpu", mask_digests=load_pictures(settings).mask_digests).video("s", "mp4")
+        return JobKeys(settings, "m", "cpu", mask_digests=load_pictures(settings).mask_digests).video(
+            "s", "mp4"
+        )
 
     kept = moving_boxes()
     first, same = (write_mask(tmp_path / name, kept[0]) for name in ("a.png", "b.png"))
