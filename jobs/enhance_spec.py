@@ -265,9 +265,10 @@ class Keep(Section):
 class Stylize(Section):
     """Move frames towards the look of a reference picture.
 
-    ``strength``: how far colours go towards the reference, and how much of the schedule is walked: at 1 all of
-    the way and ``depth`` of the schedule, of which more lets more of the content change. ``guidance`` is the classifier-free guidance scale of the prompt; 1 means none. ``colour_lock``: only luma
-    is stylized, chroma stays the source's. ``keep``: regions that stay as they were.
+    ``strength``: how far colours go towards the reference, and how much of the schedule is walked: at 1 all
+    of the way and ``depth`` of the schedule, of which more lets more of the content change. ``guidance`` is
+    the classifier-free guidance scale of the prompt; 1 means none. ``colour_lock``: only luma is stylized,
+    chroma stays the source's. ``keep``: regions that stay as they were.
     """
 
     reference: Place

@@ -112,7 +112,12 @@ def write_report(
 
 
 def render_report(page: ReportPage) -> str:
-    """The page as HTML; every text is escaped."""
+    """The page as HTML."""
+    return render("report.html.j2", page=page)
+
+
+def render(template: str, **facts: Any) -> str:
+    """A template of this package as HTML; every text is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -122,7 +127,7 @@ def render_report(page: ReportPage) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(page=page)
+    return environment.get_template(template).render(**facts)
 
 
 def build_page(

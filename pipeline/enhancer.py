@@ -105,9 +105,7 @@ class Enhancer:
         self._resources = contextlib.ExitStack()
         # The decoder carries appearance; reading in all layers costs half as much again.
         self.session = self._resources.enter_context(install(self.model.unet, decoder_only=True))
-        self.styles = {
-            number: style_from_bytes(blob, config.device) for number, blob in (styles or {}).items()
-        }
+        self.adopt(styles or {})
 
     @property
     def sizes(self) -> StageSizes:
@@ -129,6 +127,10 @@ class Enhancer:
         other.config = dataclasses.replace(self.config, enhance=tuple(items), masks=masks)
         other.styles = {i: self.styles[at] for i, at in enumerate(origins) if at in self.styles}
         return other
+
+    def adopt(self, styles: Mapping[int, bytes]) -> None:
+        """Read these style references from now on, by stage, as `style` made them."""
+        self.styles = {number: style_from_bytes(blob, self.config.device) for number, blob in styles.items()}
 
     def close(self) -> None:
         """Give the UNet its own attention back."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,7 @@ from pipeline.plan import VideoPlan, plan_video
 from pipeline.proof import is_published
 from pipeline.scene_overrides import absent_scenes, require_named_videos
 from pipeline.settings import JobSettings
-from pipeline.source_cache import SourceCache
+from pipeline.source_cache import node_cache
 from pipeline.store import Store
 from pipeline.units import Units, missing_references, units_of, unlisted_rows
 from pipeline.video.container import choose_container
@@ -336,7 +335,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
     chunks = ChunkStore(store)
     planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes, writes=False)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        found = list(pool.map(lambda entry: _index_here(entry, settings, chunks), catalog))
+        found = list(pool.map(lambda entry: index_here(entry, settings, chunks), catalog))
     planned: list[_Planned] = []
     rejected: list[Rejected] = []
     for entry, outcome in zip(catalog, found, strict=True):
@@ -383,12 +382,13 @@ def _keys_of_earlier_runs(
     return found["cpu" if made is None else "cuda"]
 
 
-def _index_here(
+def index_here(
     entry: CatalogEntry, settings: JobSettings, chunks: ChunkStore
 ) -> tuple[VideoRef, VideoIndex, Estimate | None] | SourceError:
-    directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")
+    """Index one source on this machine, and estimate its degradation where the job asks for it; or why not.
+    What the chunk store holds is not made again, and nothing is written to it."""
     try:
-        path, source_digest = SourceCache(directory, settings.storage).local_path(entry.uri)
+        path, source_digest = node_cache(settings.storage).local_path(entry.uri)
         video = VideoRef(entry.uri, source_digest, index_key(source_digest, settings.limits, settings.video))
         receipt = chunks.lookup(video.index_key)
         if receipt is not None:

@@ -6,7 +6,6 @@ The driver looks at the index; frames are decoded on workers, in the ranges of t
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from pipeline.errors import SourceError, SpecError
 from pipeline.index_process import index_in_process
 from pipeline.job_keys import index_key
 from pipeline.settings import JobSettings
-from pipeline.source_cache import SourceCache
+from pipeline.source_cache import node_cache
 from pipeline.store import Store
 from pipeline.video.geometry import as_upright_size
 from pipeline.video.index_io import index_from_bytes, index_to_bytes
@@ -72,9 +71,8 @@ def is_picture(uri: str) -> bool:
 def load_mask_clip(uri: str, where: str, settings: JobSettings, *, may_be_white: bool = False) -> MaskClip:
     """Index a mask video, or read its committed index. Raises SpecError naming the field ``where`` for one
     that cannot be read and, unless a frame ``may_be_white`` all over, for one that hides a whole frame."""
-    directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")
     try:
-        path, digest = SourceCache(directory, settings.storage).local_path(uri)
+        path, digest = node_cache(settings.storage).local_path(uri)
         video = VideoRef(uri, digest, index_key(digest, settings.limits, settings.video))
         chunks = ChunkStore(Store(settings.output, settings.storage))
         receipt = chunks.lookup(video.index_key)

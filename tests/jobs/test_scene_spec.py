@@ -1,4 +1,4 @@
-"""Scenes with settings of their own: read from the job file, and refused naming the entry where they cannot be."""
+"""Scenes with settings of their own: read from the job file, refused where they cannot be."""
 
 from __future__ import annotations
 

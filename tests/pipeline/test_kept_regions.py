@@ -1,5 +1,4 @@
-"""What a stylization leaves alone comes out bit for bit, whatever the cut of the scene; masks are checked when a
-job is planned."""
+"""What a stylization keeps comes out bit for bit, whatever the cut; masks are checked in the plan."""
 
 from __future__ import annotations
 
