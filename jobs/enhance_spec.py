@@ -265,8 +265,8 @@ class Keep(Section):
 class Stylize(Section):
     """Move frames towards the look of a reference picture.
 
-    ``strength``: how far colours go towards the reference, and how much of the schedule is walked: at 1 all
-    of the way and ``depth`` of the schedule, of which more lets more of the content change. ``guidance`` is
+    ``strength``: how far colours go towards the reference; below 0.5 less of the schedule is walked as well.
+    ``depth``: the share of the schedule that is; more lets more of the content change. ``guidance`` is
     the classifier-free guidance scale of the prompt; 1 means none. ``colour_lock``: only luma is stylized,
     chroma stays the source's. ``keep``: regions that stay as they were.
     """
@@ -276,7 +276,7 @@ class Stylize(Section):
     prompt: str = ""
     guidance: Annotated[float, Field(ge=1.0, le=50.0)] = 1.0
     strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
-    depth: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    depth: Annotated[float, Field(gt=0.0, le=1.0)] = 0.4
     colour_lock: bool = False
     keep: Keep | None = None
 

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.auto_degradation import LIMITS_OF_AUTO, wants_estimate
 from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
+from pipeline.style_strength import schedule_share
 
 #: Solvers that walk all of their ``steps``; others walk the last ``strength`` of them.
 _WHOLE_SCHEDULE = ("dpir", "latino")
@@ -36,7 +37,8 @@ def _idle_fusion(settings: JobSettings) -> tuple[str, ...]:
 def _goes_one_step(item: dict[str, Any]) -> bool:
     if "stylize" in item:
         style = item["stylize"]
-        return int(style["method"]["steps"] * style["strength"] * style.get("depth", 1.0)) <= 1
+        walked = schedule_share(style["strength"], style.get("depth", 1.0))
+        return int(style["method"]["steps"] * walked) <= 1
     solver = item["restore"]["solver"]
     if solver["name"] == "dpir" and "steps" not in solver:
         return bool(item["restore"]["degradation"]["kind"] == "denoise")

@@ -49,7 +49,7 @@ def _scene_units(keys: JobKeys, video: VideoRef, scene: ScenePlan, chunks: Seque
     sharing = facts_of(keys.settings.consistency) if keys.enhance else POLICIES["none"]
     anchored = needs_anchors(keys.settings.consistency, keys.enhance)
     anchors = (_anchor_unit(keys, video, scene),) if anchored else ()
-    anchors_key = anchors[0].key if anchored else ""
+    anchors_key = anchors[0].key if anchors else ""
     knot_keys: dict[int, str] = {}
     if sharing.knots:
         knot_keys = {

@@ -45,7 +45,7 @@ def _stylize(steps: int) -> Task:
         "statistics": 1.0,
     }
     item = {"reference": str(REFERENCE), "method": method, "prompt": "", "guidance": 1.0}
-    item |= {"strength": 0.8, "depth": 0.6}
+    item |= {"strength": 0.8, "depth": 0.4}
     return Task("stylize", _unchanged, ({"stylize": item},), style=True)
 
 

@@ -19,12 +19,12 @@ from operators.solvers.ddim import leading_timesteps
 from operators.solvers.flow_loss import ClipFlows
 from operators.solvers.guidance import Guided
 from operators.solvers.registry import build_solver
-from operators.style.strength import colour_weight, schedule_share
 from operators.style.style_aligned import StyleAligned, StyleReference, last_steps
 from pipeline.enhancement.references import Arrays, learned_of, statistics_of
 from pipeline.enhancement.sizes import StageSizes
 from pipeline.errors import SourceError
 from pipeline.sharing_policies import LEARNING
+from pipeline.style_strength import colour_weight, schedule_share
 
 Spec = Mapping[str, Any]
 
