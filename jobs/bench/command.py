@@ -21,6 +21,7 @@ from jobs.bench import (
     restore,
     sharing,
     sheets,
+    style_methods,
     video,
 )
 from jobs.bench.result import BenchResult
@@ -61,6 +62,7 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "sharing": Benchmark(sharing.run, pictures="optional"),
         "sheets": Benchmark(sheets.run, draws=True),
         "soak": Benchmark(_soak, sizes=("cycles", "videos", "seed")),
+        "style": Benchmark(style_methods.run, pictures="optional"),
         "video": Benchmark(video.run, pictures="optional"),
     }
 )

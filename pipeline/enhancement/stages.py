@@ -24,7 +24,7 @@ from pipeline.enhancement.references import Arrays, learned_of, statistics_of
 from pipeline.enhancement.sizes import StageSizes
 from pipeline.errors import SourceError
 from pipeline.sharing_policies import LEARNING
-from pipeline.style_strength import colour_weight, schedule_share
+from pipeline.style_strength import at_strength, schedule_share
 
 Spec = Mapping[str, Any]
 
@@ -95,12 +95,11 @@ class StageBuilder:
                     code="enhance_refused",
                 ) from error
             return Stage(solver, prior, self.session, key=key)
-        spec = item["stylize"]
+        spec = at_strength(item["stylize"])
         timesteps, content = timesteps_of(spec), statistics_of(scene, number)
         method, style = spec["method"], last_steps(self.styles[number], len(timesteps))
         inversion = BoundPrior(self.model, listener=self.session)
-        colours = method["statistics"] * colour_weight(spec["strength"])
-        solver = StyleAligned(timesteps, inversion, style, content, colours)
+        solver = StyleAligned(timesteps, inversion, style, content, method["statistics"])
         reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
         return Stage(solver, self._prior(spec), self.session, reading, key=key)
 
