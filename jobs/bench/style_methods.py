@@ -2,7 +2,8 @@
 
 Clips run through the Enhancer as jobs do, anchors and knots first. The bar for the default: the distance of
 colours to the reference falls by half or more, gradient SSIM with the source is at least 0.6, and warp error
-at most 1.3 times the source's. A second table walks the strength of the default on one frame.
+at most 1.3 times the source's. A second table walks the strength of the default on one frame, a third
+says what a stylization loses by taking pictures of a restoration, not its latent.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from jobs.bench.clips import clips_below, first_frames
 from jobs.bench.consistency_policies import Clip, Frames, Policy, enhancer_of, render_chunks
 from jobs.bench.result import BenchResult, Target
 from jobs.bench.style_cases import StyleCase, cases
+from jobs.bench.style_handover import handover_rows
 from jobs.bench.style_scores import bundled_reference, shrunk_square, style_scores
 from jobs.console import say
 from jobs.demo.demo import TRUTH
@@ -72,7 +74,8 @@ def run(quick: bool, pictures: Path | None = None) -> BenchResult:
         rows += measured
         walk += walked
         targets += [*bar(path.stem, measured[0], measured[1]), *monotone(path.stem, walked)]
-    return BenchResult("style", tuple(rows), tuple(targets), {"strength": tuple(walk)})
+    tables = {"strength": tuple(walk), "decoded and encoded again": handover_rows(truth[0])}
+    return BenchResult("style", tuple(rows), tuple(targets), tables)
 
 
 def _measure(

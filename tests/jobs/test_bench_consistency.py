@@ -15,8 +15,8 @@ from jobs.bench.clips import first_frames
 from jobs.bench.consistency_policies import POLICIES, Clip, enhancer_of, render_chunks
 from jobs.bench.consistency_strip import write_strip
 from jobs.bench.consistency_tasks import tasks
-from jobs.bench.video_memory import peak_kib
 from jobs.bench.style_scores import shrunk_square
+from jobs.bench.video_memory import peak_kib
 from jobs.demo.demo import TRUTH
 from pipeline.errors import SpecError
 from pipeline.settings import ConsistencySettings

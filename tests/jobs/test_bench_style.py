@@ -9,6 +9,7 @@ import pytest
 
 from jobs.bench import style_cases, style_methods
 from jobs.bench.clips import first_frames
+from jobs.bench.style_handover import handover_rows
 from jobs.bench.style_scores import bundled_reference, shrunk_square, style_scores
 from jobs.demo.demo import TRUTH
 from operators.models import LatentModel
@@ -67,6 +68,12 @@ def test_the_default_is_measured_with_its_share_of_anchors_in_what_it_cost(
     steps = int(default.enhance[0]["stylize"]["method"]["steps"] * default.enhance[0]["stylize"]["depth"])
     # Inversion and sampling of every frame; replays of what is read come on top.
     assert row["network"] > 2 * steps
+
+
+def test_only_the_analytic_autoencoder_gives_back_the_latent_that_it_decoded(truth: np.ndarray) -> None:
+    vae, analytic = handover_rows(truth[0])
+    assert vae["latent"] > 0.005
+    assert analytic["latent"] < 1e-5 < analytic["clipped"]
 
 
 def rows(*values: tuple[float, float]) -> tuple[dict[str, Any], ...]:
