@@ -16,13 +16,16 @@ from pipeline.job_keys import JobKeys
 from pipeline.job_plan import plan_job
 from pipeline.plan import plan_video
 from pipeline.scene_overrides import absent_scenes, names, own_scenes
-from pipeline.settings import ConsistencySettings, JobSettings, SceneOverride
+from pipeline.settings import ConsistencySettings, EncodeSettings, JobSettings, SceneOverride
 from pipeline.units import Units, units_of
+from pipeline.video.rgb import decode_rgb
 from pipeline.work import UnitTask, VideoRef
+from tests.pipeline.direct import run_directly
 from tests.pipeline.films import write_film
 from tests.pipeline.graph.jobs import stylize_item, write_style
 from tests.pipeline.looks import index_with, looks_of
 from tests.pipeline.test_enhancer import clip
+from tests.pipeline.video.media import Clip, index_of, make_clip
 
 URI = "/in/1921/a film.mp4"
 VIDEO = VideoRef(URI, "digest", "index")
@@ -143,3 +146,35 @@ def test_the_list_of_a_scene_is_checked_against_the_size_of_the_frames(tmp_path:
     (rejected,) = plan_job(replace(job, enhance=(plain, *job.enhance))).rejected
     assert rejected.code == "enhance_refused"
     assert np.all([word in rejected.error for word in ("side", "48x32")])
+
+
+def test_a_published_video_changes_in_the_scene_of_its_entry_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_clip(tmp_path / "a.mkv", Clip(pts=range(0, 20 * 512, 512), width=48, height=32, cuts=(10,)))
+    solver = {"name": "dpir", "steps": 2}
+    weak, strong = (
+        ({"restore": {"degradation": {"kind": "denoise", "noise": noise}, "solver": solver}},)
+        for noise in (0.05, 0.3)
+    )
+    plain = replace(
+        settings(),
+        source=(source,),
+        output=str(tmp_path / "out"),
+        enhance=weak,
+        consistency=replace(HOW, sharing="none", knot_every=5, knots_per_chunk=1),
+        encode=EncodeSettings(codec="ffv1", container="mkv"),
+    )
+    own = replace(plain, scenes=(SceneOverride("a.mkv", (1,), strong),))
+    path = f"{plain.output}/videos/a.mkv"
+    frames, computed = [], []
+    for job in (plain, own):
+        listed = len(list(Path(plain.output).rglob("*.mkv")))
+        run_directly(job, monkeypatch)
+        computed.append(len(list(Path(plain.output).rglob("*.mkv"))) - listed)
+        frames.append(decode_rgb(path, index_of(path), range(20)))
+    before, after = frames
+    assert np.array_equal(before[:10], after[:10])
+    assert not np.array_equal(before[10:], after[10:])
+    # Two segments of each scene and the video; then the segments of the scene that has its own settings.
+    assert computed == [5, 2]
