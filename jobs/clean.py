@@ -8,7 +8,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from jobs.console import DONE, quiet_stdout, say
+from jobs.console import DONE, print_json, quiet_stdout, say
 from jobs.outputs import open_output
 from jobs.status import combine, count, plan_paths, planned_videos
 from pipeline.errors import SpecError
@@ -20,11 +20,13 @@ _WORK = ".work"
 _PARALLEL = 16
 
 
-def command(out: str, endpoint_url: str | None) -> int:
+def command(out: str, endpoint_url: str | None, as_json: bool = False) -> int:
     """Remove the chunk store of an output. Raises SpecError while a video still needs it."""
     with quiet_stdout():
         store = open_output(out, endpoint_url)
         removed = clean(store)
+    if as_json:
+        print_json({"removed": removed})
     say(f"removed {removed} work files")
     return DONE
 

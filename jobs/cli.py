@@ -17,19 +17,20 @@ from jobs import plan as plan_command
 from jobs import preview as preview_command
 from jobs import report as report_command
 from jobs import run as run_command
+from jobs import schema as schema_command
 from jobs import status as status_command
 from jobs import train_embedded as train_embedded_command
 from jobs import verify as verify_command
 from jobs.bench import command as bench_command
 from jobs.console import INTERRUPTED, guarded, say
 from jobs.demo import demo as demo_command
+from jobs.examples import examples_of
 from pipeline.errors import SpecError
 
 app = typer.Typer(
     name="reelweave",
     help="Restores and restyles whole video catalogs with latent diffusion, as a batch job on Ray Data.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -59,7 +60,7 @@ Endpoint = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=examples_of("demo"))
 @guarded
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")] = Path("demo-out"),
@@ -68,7 +69,7 @@ def demo(
     return demo_command.command(out)
 
 
-@app.command()
+@app.command(epilog=examples_of("init"))
 @guarded
 def init(
     path: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The file to write.")] = Path("job.yaml"),
@@ -78,14 +79,21 @@ def init(
     return init_command.command(path, force)
 
 
-@app.command()
+@app.command(epilog=examples_of("schema"))
+@guarded
+def schema() -> int:
+    """Print the JSON Schema of the job file, for editors."""
+    return schema_command.command()
+
+
+@app.command(epilog=examples_of("plan"))
 @guarded
 def plan(job: Job, overrides: Overrides = None, allow_partial: Partial = False, as_json: Json = False) -> int:
     """Show what would run; writes nothing."""
     return plan_command.command(job, with_partial(overrides, allow_partial), as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("preview"))
 @guarded
 def preview(
     job: Job,
@@ -109,7 +117,7 @@ def preview(
     return preview_command.command(job, overrides or [], video, at, frames, strengths, out, as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("run"))
 @guarded
 def run(
     job: Job,
@@ -126,6 +134,7 @@ def run(
         bool, typer.Option("--keep-going", help="However many videos fail, go on: the default.")
     ] = False,
     allow_partial: Partial = False,
+    as_json: Json = False,
 ) -> int:
     """Run or resume a job.
 
@@ -135,38 +144,38 @@ def run(
     if keep_going and max_failures is not None:
         raise SpecError("--keep-going allows any number of failures and --max-failures does not; give one")
     options = with_partial(overrides, allow_partial)
-    return run_command.command(job, options, address, only is Only.quarantined, max_failures)
+    return run_command.command(job, options, address, only is Only.quarantined, max_failures, as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("status"))
 @guarded
 def status(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
     """Show what is done, left and quarantined, from the store alone."""
     return status_command.command(out, endpoint_url, as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("verify"))
 @guarded
 def verify(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
     """Measure every published video again and compare it with its manifest row."""
     return verify_command.command(out, endpoint_url, as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("report"))
 @guarded
-def report(out: Out, endpoint_url: Endpoint = None) -> int:
+def report(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
     """Write the HTML report of the latest run again."""
-    return report_command.command(out, endpoint_url)
+    return report_command.command(out, endpoint_url, as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("clean"))
 @guarded
-def clean(out: Out, endpoint_url: Endpoint = None) -> int:
+def clean(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
     """Remove the work files, once every video is published."""
-    return clean_command.command(out, endpoint_url)
+    return clean_command.command(out, endpoint_url, as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("bench"))
 @guarded
 def bench(
     name: Annotated[
@@ -175,6 +184,7 @@ def bench(
             metavar="NAME",
             help=f"One of {bench_command.listed(bench_command.BENCHMARKS)}.",
             show_default=False,
+            autocompletion=lambda: sorted(bench_command.BENCHMARKS),
         ),
     ],
     as_json: Json = False,
@@ -217,7 +227,7 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-@app.command("train-embedded")
+@app.command("train-embedded", epilog=examples_of("train-embedded"))
 @guarded
 def train_embedded(
     pictures: Annotated[

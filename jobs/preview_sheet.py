@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.frames import jpeg_uri
-from jobs.report import Moment, Picture, render
+from jobs.report import render
+from jobs.report_page import Moment, Picture
 from operators.metrics.gradient_ssim import gradient_ssim
 from operators.metrics.lab_histogram import chi_square, lab_histogram
 from pipeline.errors import SpecError

@@ -96,7 +96,7 @@ class NoiseSpec(Section):
 class ConsistencySpec(Section):
     """How frames share attention; see `pipeline.settings.ConsistencySettings`."""
 
-    sharing: str = ConsistencySettings.sharing
+    sharing: Annotated[str, Field(json_schema_extra={"enum": list(POLICIES)})] = ConsistencySettings.sharing
     anchors: Annotated[int, Field(ge=1, le=16)] = ConsistencySettings.anchors
     knots: Knots = ConsistencySettings.knots
     knot_every: Annotated[int, Field(ge=2, le=256)] = ConsistencySettings.knot_every
@@ -213,7 +213,7 @@ class VideoSpec(Section):
     alpha: Literal["auto", "keep", "drop", "reject"] = "auto"
     hdr: Hdr = VideoPolicy.hdr
 
-    @field_validator("assume_fps", mode="before")
+    @field_validator("assume_fps", mode="before", json_schema_input_type=str | float | None)
     @classmethod
     def _is_a_rate(cls, rate: Any) -> Any:
         if rate is None or isinstance(rate, bool) or not isinstance(rate, (str, int, float)):
@@ -251,12 +251,15 @@ class LimitsSpec(Section):
     max_streams: Annotated[int, Field(ge=1)] = Limits.max_streams
 
 
+Places = Annotated[tuple[Place, ...], Field(min_length=1, strict=False)]
+
+
 class JobSpec(Section):
     """One job file, complete and consistent; local paths are absolute."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    source: Annotated[tuple[Place, ...], Field(min_length=1, strict=False)]
+    source: Places
     output: Place
     storage: StorageSpec = StorageSpec()
     model: Annotated[str, Field(min_length=1)] = JobSettings.model
@@ -271,7 +274,7 @@ class JobSpec(Section):
     torch_threads: Annotated[int, Field(ge=1, le=256)] = JobSettings.torch_threads
     scenes: Annotated[tuple[SceneSpec, ...], Field(strict=False)] = ()
 
-    @field_validator("source", mode="before")
+    @field_validator("source", mode="before", json_schema_input_type=str | Places)
     @classmethod
     def _one_or_many(cls, source: Any) -> Any:
         return (source,) if isinstance(source, str) else source
@@ -325,7 +328,11 @@ class JobSpec(Section):
                     "consistency.sharing",
                 )
             if item.restore is not None and item.restore.degradation.kind == AUTO:
-                raise problem("flow needs a known degradation; name it, or leave flow out", where)
+                raise problem(
+                    "frames are restored together only where the degradation is known; name it, or take "
+                    "another solver",
+                    where,
+                )
         return self
 
     @model_validator(mode="after")

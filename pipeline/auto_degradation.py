@@ -22,7 +22,8 @@ MOST_PIXELS = 2**26
 #: What a user should know before running such a job.
 LIMITS_OF_AUTO = (
     "degradation auto tells white noise, Gaussian blur and opaque overlays of each video. It does not tell "
-    "lost resolution, compression, motion blur, scratches, dust or lost colour; name those in the job."
+    "lost resolution, compression, motion blur, scratches, dust or lost colour; name those in the job. It "
+    "may miss overlays, most in small or short films; give those as boxes."
 )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load
 
-from operators.attention.install import install
+from operators.attention.install import session_of
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.policies.registry import Surroundings, build_policy, copies_of, matcher
 from operators.attention.policies.scene import Anchors, Independent, JointAnchors
@@ -50,7 +50,7 @@ from pipeline.enhancement.stages import StageBuilder, style_timesteps
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import MemoryFullError, SourceError, SpecError
 from pipeline.sharing_policies import facts_of, needs_features, needs_motion
-from pipeline.windows import blur_radius, uses_flow, windows_of
+from pipeline.windows import blur_radius, noise_correlation, uses_flow, windows_of
 
 Made = TypeVar("Made")
 
@@ -104,7 +104,7 @@ class Enhancer:
             raise SpecError(f"model: {error}", field="model") from error
         self._resources = contextlib.ExitStack()
         # The decoder carries appearance; reading in all layers costs half as much again.
-        self.session = self._resources.enter_context(install(self.model.unet, decoder_only=True))
+        self.session = self._resources.enter_context(session_of(self.model.unet, decoder_only=True))
         self.adopt(styles or {})
 
     @property
@@ -296,7 +296,7 @@ class Enhancer:
             source_digest=task.source_digest,
             scene=task.scene,
             frames=tuple(ordinals),
-            rho=self.config.consistency.rho,
+            rho=noise_correlation(self.config.enhance[number], self.config.consistency.rho),
             prefix=f"stage {number}",
             moved=moved if self.config.consistency.warp_noise else {},
         )
@@ -402,7 +402,7 @@ class Enhancer:
                 "scene": task.scene,
                 "frame": ordinal,
                 "purpose": f"stage {number} start",
-                "rho": self.config.consistency.rho,
+                "rho": noise_correlation(self.config.enhance[number], self.config.consistency.rho),
             }
             if self.config.consistency.warp_noise and ordinal in moved:
                 rows.append(warped_frame_noise(shape, moved=moved[ordinal], **key))

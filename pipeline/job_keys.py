@@ -37,11 +37,15 @@ def _version(name: str) -> str:
 
 def index_key(source_digest: str, limits: Limits, policy: VideoPolicy) -> str:
     """Index of a source under the job's limits and policy; needs nothing else of the job."""
+    return digest([_indexing(limits, policy), source_digest])
+
+
+@functools.lru_cache(maxsize=16)
+def _indexing(limits: Limits, policy: VideoPolicy) -> str:
     return digest(
         {
             "schema": SCHEMA,
             "level": "index",
-            "source": source_digest,
             "limits": dataclasses.asdict(limits),
             "video": dataclasses.asdict(policy),
             "code": code_digest(),
@@ -88,10 +92,13 @@ class JobKeys:
 
     def of_video(self, uri: str, degradations: Sequence[Mapping[str, Any]] = ()) -> JobKeys:
         """The keys of one video: ``own_scenes`` are those that the job gives it."""
-        return dataclasses.replace(self, own_scenes=own_scenes(self.settings.scenes, uri, degradations))
+        found = own_scenes(self.settings.scenes, uri, degradations)
+        return dataclasses.replace(self, own_scenes=found) if found else self
 
     def of_scene(self, number: int) -> JobKeys:
         """The keys of one scene of this video, which know nothing of other scenes."""
+        if not self.own_scenes:
+            return self
         own = list_of(self.own_scenes, number)
         if own is None:
             return dataclasses.replace(self, own_scenes=())
@@ -115,7 +122,7 @@ class JobKeys:
         """Anchors of a scene."""
         return digest(
             {
-                **self._pixels(),
+                "job": self._pixels,
                 "level": "anchors",
                 "source": source_digest,
                 "scene": [scene.number, scene.first, scene.last],
@@ -127,7 +134,7 @@ class JobKeys:
         """One knot that is no anchor."""
         return digest(
             {
-                **self._pixels(),
+                "job": self._pixels,
                 "level": "knot",
                 "source": source_digest,
                 "scene": scene.number,
@@ -146,7 +153,7 @@ class JobKeys:
         """An encoded chunk."""
         return digest(
             {
-                **self._pixels(),
+                "job": self._encoded,
                 "level": "chunk",
                 "source": source_digest,
                 "scene": chunk.scene,
@@ -154,8 +161,7 @@ class JobKeys:
                 "gops": chunk.gops,
                 "grid": chunk.knots,
                 "anchors": anchors_key,
-                "knots": [list(pair) for pair in knot_keys],
-                "encode": dataclasses.asdict(self.settings.encode),
+                "knots": [key for _, key in knot_keys],
             }
         )
 
@@ -163,10 +169,9 @@ class JobKeys:
         """A published video. How it was cut into chunks enters only where it changes bits."""
         return digest(
             {
-                **self._pixels(),
+                "job": self._encoded,
                 "level": "video",
                 "source": source_digest,
-                "encode": dataclasses.asdict(self.settings.encode),
                 "container": container,
                 **_scenes((entry.scenes, entry.enhance.items) for entry in self.own_scenes),
             }
@@ -174,6 +179,10 @@ class JobKeys:
 
     def spec_digest(self) -> str:
         """What was asked for, apart from sources and places."""
+        return self._spec
+
+    @functools.cached_property
+    def _spec(self) -> str:
         return digest(
             {
                 "enhance": [_without_places(item) for item in self.settings.enhance],
@@ -200,15 +209,23 @@ class JobKeys:
             "versions": {name: _version(name) for name in _PIXEL_PACKAGES},
         }
 
-    def _pixels(self) -> dict[str, Any]:
-        return {
-            **self._network(),
-            "enhance": [_without_places(item) for item in self.enhance],
-            "styles": self.style_keys,
-            "masks": self.mask_digests,
-            "video": dataclasses.asdict(self.settings.video),
-            "consistency": self._consistency(),
-        }
+    @functools.cached_property
+    def _pixels(self) -> str:
+        # The same for every unit of a catalog, which may have millions.
+        return digest(
+            {
+                **self._network(),
+                "enhance": [_without_places(item) for item in self.enhance],
+                "styles": self.style_keys,
+                "masks": self.mask_digests,
+                "video": dataclasses.asdict(self.settings.video),
+                "consistency": self._consistency(),
+            }
+        )
+
+    @functools.cached_property
+    def _encoded(self) -> str:
+        return digest([self._pixels, dataclasses.asdict(self.settings.encode)])
 
     def _consistency(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self.settings.consistency)

@@ -20,7 +20,7 @@ from pipeline.estimates import Estimate, committed_estimate, estimate_here
 from pipeline.failures import LOST, failure_of
 from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
-from pipeline.job_warnings import job_warnings
+from pipeline.job_warnings import estimate_warnings, job_warnings
 from pipeline.keys import digest
 from pipeline.manifest import ChunkRow, VideoRow, find_row, read_chunk_rows, read_video_rows
 from pipeline.mask_clips import MaskSize
@@ -117,7 +117,7 @@ def plan_videos(
     ``indexed`` pairs catalog entries with rows of `pipeline.tasks.index_source`. A video whose frames the
     ``enhance`` list does not fit is refused; ``mask_sizes`` as in `pipeline.pictures.Pictures`.
     """
-    listed = frozenset(row.key for row in read_chunk_rows(store))
+    listed = frozenset((row.video_uri, row.key) for row in read_chunk_rows(store))
     planner = _Planner(settings, keys, chunks, store, mask_sizes, listed)
     with ThreadPoolExecutor(_READERS) as pool:
         planned = list(pool.map(lambda pair: planner.plan(*pair), indexed))
@@ -150,7 +150,7 @@ class _Planner:
     chunks: ChunkStore
     store: Store
     mask_sizes: Mapping[int, MaskSize]
-    listed: frozenset[str] = frozenset()
+    listed: frozenset[tuple[str, str]] = frozenset()
     writes: bool = True
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
@@ -196,21 +196,17 @@ class _Planner:
         container = (
             copy_extension(entry.uri, index) if copied else choose_container(index, self.settings.encode)
         )
-        warnings = absent_scenes(keys.own_scenes, len(plan.scenes))
-        if estimate is not None:
-            warnings = (*estimate.warnings, *warnings)
+        warnings = (
+            *estimate_warnings(self.settings, estimate),
+            *absent_scenes(keys.own_scenes, len(plan.scenes)),
+        )
         metrics: dict[str, Any] = {"chunks": len(units.chunks)}
         if estimate is not None:
             metrics["estimate"] = estimate.record()
-        row = VideoRow(
-            video_uri=entry.uri,
-            video_key=keys.video(video.source_digest, container),
-            status="done",
-            source_digest=video.source_digest,
-            source_version=video.source_version,
+        row = replace(
+            planned_row(keys, video, container),
             warnings=warnings,
             metrics=metrics,
-            **_job_facts(keys),
         )
         chunk_keys = tuple(unit.key for unit in units.chunks)
         task = VideoTask(
@@ -256,6 +252,18 @@ def growth(settings: JobSettings) -> int:
     for item in settings.enhance:
         scale *= int(item.get("restore", {}).get("degradation", {}).get("scale", 1))
     return scale
+
+
+def planned_row(keys: JobKeys, video: VideoRef, container: str) -> VideoRow:
+    """The manifest row that a video will get when it is published, as far as planning knows it."""
+    return VideoRow(
+        video_uri=video.uri,
+        video_key=keys.video(video.source_digest, container),
+        status="done",
+        source_digest=video.source_digest,
+        source_version=video.source_version,
+        **_job_facts(keys),
+    )
 
 
 def quarantined_row(keys: JobKeys, video: VideoRef, failure: Failure) -> VideoRow:

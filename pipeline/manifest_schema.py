@@ -84,6 +84,13 @@ class ChunkRow:
     metrics: Annotated[dict[str, Any], "fidelity and consistency figures, where measured"] = field(
         default_factory=dict
     )
+    actor: Annotated[
+        str, "machine and process id that computed it; empty where the run that did was killed"
+    ] = ""
+    begun: Annotated[float, "when that began, seconds since 1970 by that machine's clock; 0 when unknown"] = (
+        0.0
+    )
+    ended: Annotated[float, "when that ended, likewise"] = 0.0
 
 
 @dataclass(frozen=True)

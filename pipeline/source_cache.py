@@ -109,6 +109,8 @@ class SourceCache:
         path = local_path(uri)
         with _source_errors(uri, self.storage):
             stat = os.stat(path)
+            if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+                raise PermissionError("videos in this folder cannot be listed")
             if not os.path.isfile(path):
                 raise IsADirectoryError(path)
         return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]

@@ -82,7 +82,7 @@ def missing_references(
     for unit in units.knots:
         makes = tuple((knot, key) for knot, key in unit.makes if key in needed and not is_done(key))
         if makes:
-            knots.append(knot_group(unit, makes))
+            knots.append(unit if makes == unit.makes else knot_group(unit, makes))
     return (*anchors, *knots)
 
 
@@ -100,6 +100,9 @@ def manifest_rows(task: UnitTask, row: Mapping[str, Any]) -> list[ChunkRow]:
         "chunk": task.number,
         "attempts": int(row["attempts"]),
         "node": str(row["node"]),
+        "actor": str(row.get("actor", "")),
+        "begun": round(float(row.get("begun", 0.0)), 3),
+        "ended": round(float(row.get("ended", 0.0)), 3),
     }
     seconds = round(float(row["seconds"]), 3)
     sliced = sliced_facts(row)
@@ -142,17 +145,23 @@ def sliced_facts(row: Mapping[str, Any]) -> dict[str, int]:
 
 
 def unlisted_rows(
-    units: Units, listed: Container[str], receipt_of: Callable[[str], Receipt | None]
+    units: Units, listed: Container[tuple[str, str]], receipt_of: Callable[[str], Receipt | None]
 ) -> list[ChunkRow]:
-    """Manifest rows of what is committed and not ``listed``: a run was killed before it wrote them."""
-    knots = [knot_group(unit, (make,)) for unit in units.knots for make in unit.makes]
+    """Manifest rows of what is committed and not ``listed`` (pairs of URI and key): a run was killed before
+    it wrote them, or a video of equal content was there first."""
+    knots = [(unit, make) for unit in units.knots for make in unit.makes]
+    results: list[tuple[str, UnitTask, tuple[int, str] | None]] = [
+        *((unit.key, unit, None) for unit in units.anchors),
+        *((make[1], unit, make) for unit, make in knots),
+        *((unit.key, unit, None) for unit in units.chunks),
+    ]
     rows = []
-    for unit in (*units.anchors, *knots, *units.chunks):
-        key = unit.makes[0][1] if unit.makes else unit.key
-        receipt = None if key in listed else receipt_of(key)
+    for key, unit, make in results:
+        receipt = None if (unit.video.uri, key) in listed else receipt_of(key)
         if receipt is not None:
+            one = unit if make is None else knot_group(unit, (make,))
             unknown = {"seconds": 0.0, "attempts": 1, "node": ""}
-            rows += manifest_rows(unit, unknown | receipt.facts.get("made", {}))
+            rows += manifest_rows(one, unknown | receipt.facts.get("made", {}))
     return rows
 
 

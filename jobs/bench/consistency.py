@@ -23,7 +23,6 @@ from jobs.bench.consistency_policies import (
     DEFAULT,
     POLICIES,
     Clip,
-    Frames,
     Policy,
     enhancer_of,
     render_chunks,
@@ -35,6 +34,7 @@ from jobs.bench.style_scores import bundled_reference, shrunk_square, style_scor
 from jobs.bench.video_memory import peak_kib
 from jobs.console import say
 from jobs.demo.demo import TRUTH
+from jobs.render import Frames
 from pipeline.enhancer_config import EnhancerConfig
 from pipeline.errors import SpecError
 from pipeline.settings import ConsistencySettings

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jobs.bench.consistency_policies import Frames
 from jobs.demo.demo import REFERENCE
+from jobs.render import Frames
 
 DENOISE_SIGMA, SAMPLE_SIGMA = 0.1, 0.02
 _SEED = 5

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jobs.bench.clips import clips_below, first_frames
-from jobs.bench.consistency_policies import Clip, Frames, Policy, enhancer_of, render_chunks
+from jobs.bench.consistency_policies import Clip, Policy, enhancer_of, render_chunks
 from jobs.bench.result import BenchResult, Target
 from jobs.bench.style_cases import StyleCase, cases
 from jobs.bench.style_handover import handover_rows
 from jobs.bench.style_scores import bundled_reference, shrunk_square, style_scores
 from jobs.console import say
 from jobs.demo.demo import TRUTH
+from jobs.render import Frames
 from pipeline.enhancer_config import FrameTask
 from pipeline.errors import SpecError
 from pipeline.settings import ConsistencySettings

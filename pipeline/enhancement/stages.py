@@ -82,6 +82,7 @@ class StageBuilder:
                 given["mask"] = _fitted_mask(number, given["mask"], sides, measured)
             spec, prior = item["restore"], self._prior(item["restore"])
             restored = [side * self.sizes.scale(number) for side in measured]
+            self._require_side(number, restored)
             try:
                 known = learned_of(scene, number)
                 assets = {**given, **known}
@@ -102,6 +103,15 @@ class StageBuilder:
         solver = StyleAligned(timesteps, inversion, style, content, method["statistics"])
         reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
         return Stage(solver, self._prior(spec), self.session, reading, key=key)
+
+    def _require_side(self, number: int, sides: Sequence[int]) -> None:
+        at_most = self.model.largest_side
+        if at_most is not None and max(sides) > at_most:
+            raise SourceError(
+                f"enhance.{number}.restore makes pictures of {sides[1]}x{sides[0]}, and the model knows no "
+                f"positions beyond {at_most} pixels; use smaller frames or a model with a UNet",
+                code="enhance_refused",
+            )
 
     def _prior(self, spec: Spec) -> LatentPrior:
         prompt, weight = spec.get("prompt", ""), spec.get("guidance", 1.0)
