@@ -60,7 +60,7 @@ def _is_wanted(entry: CatalogEntry, row: VideoRow, keys: JobKeys) -> bool:
 
 
 def keys_of_row(row: VideoRow, keys: JobKeys) -> JobKeys | None:
-    """``keys`` with the ``enhance`` lists of the row's video and its scenes; None where it was to be estimated
+    """``keys`` with the ``enhance`` lists of the row's video and scenes; None where it was to be estimated
     and the row does not say what was found."""
     if not wants_estimate(keys.settings.enhance):
         return keys.of_video(row.video_uri)
