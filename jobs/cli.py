@@ -12,8 +12,10 @@ from typing import Annotated
 import typer
 
 from jobs import clean as clean_command
+from jobs import compare as compare_command
 from jobs import init as init_command
 from jobs import plan as plan_command
+from jobs import preview as preview_command
 from jobs import report as report_command
 from jobs import run as run_command
 from jobs import schema as schema_command
@@ -92,6 +94,30 @@ def plan(job: Job, overrides: Overrides = None, allow_partial: Partial = False, 
     return plan_command.command(job, with_partial(overrides, allow_partial), as_json)
 
 
+@app.command(epilog=examples_of("preview"))
+@guarded
+def preview(
+    job: Job,
+    overrides: Overrides = None,
+    video: Annotated[
+        str | None,
+        typer.Option(metavar="V", help="End of a source's path. Default: the first three."),
+    ] = None,
+    at: Annotated[
+        float | None,
+        typer.Option(metavar="SEC", help="Seconds from the start. Default: spread evenly."),
+    ] = None,
+    frames: Annotated[int, typer.Option(metavar="N", help="Frames per video.", min=1, max=32)] = 2,
+    strengths: Annotated[
+        str, typer.Option(metavar="LIST", help="Strengths of stylizations, a column each.")
+    ] = "0.25,0.5,0.75,1",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the sheet goes.")] = preview_command.KEPT,
+    as_json: Json = False,
+) -> int:
+    """Show a few frames before and after, under several strengths; publishes nothing."""
+    return preview_command.command(job, overrides or [], video, at, frames, strengths, out, as_json)
+
+
 @app.command(epilog=examples_of("run"))
 @guarded
 def run(
@@ -110,6 +136,15 @@ def run(
     ] = False,
     allow_partial: Partial = False,
     as_json: Json = False,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="REELWEAVE_WEBHOOK",
+            show_envvar=True,
+            help="POST the summary there as JSON, however the run ends.",
+        ),
+    ] = None,
 ) -> int:
     """Run or resume a job.
 
@@ -119,7 +154,8 @@ def run(
     if keep_going and max_failures is not None:
         raise SpecError("--keep-going allows any number of failures and --max-failures does not; give one")
     options = with_partial(overrides, allow_partial)
-    return run_command.command(job, options, address, only is Only.quarantined, max_failures, as_json)
+    quarantined = only is Only.quarantined
+    return run_command.command(job, options, address, quarantined, max_failures, as_json, webhook)
 
 
 @app.command(epilog=examples_of("status"))
@@ -143,11 +179,42 @@ def report(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> in
     return report_command.command(out, endpoint_url, as_json)
 
 
+@app.command(epilog=examples_of("compare"))
+@guarded
+def compare(
+    out: Out,
+    video: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which one, by the end of its path; if there are several."),
+    ] = None,
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The clip to write.")] = Path("compare.mp4"),
+    layout: Annotated[
+        compare_command.Layout, typer.Option(help="Next to each other, or one picture divided in the middle.")
+    ] = "side",
+    at: Annotated[float, typer.Option(metavar="SEC", help="Where the clip begins.", min=0.0)] = 0.0,
+    seconds: Annotated[float, typer.Option(help="How long it is.", min=0.001)] = 10.0,
+    endpoint_url: Endpoint = None,
+) -> int:
+    """Write a clip that shows a published video beside its source."""
+    return compare_command.command(out, video, to, layout, at, seconds, endpoint_url)
+
+
 @app.command(epilog=examples_of("clean"))
 @guarded
-def clean(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
-    """Remove the work files, once every video is published."""
-    return clean_command.command(out, endpoint_url, as_json)
+def clean(
+    out: Out,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="Remove what is older, such as 7d or 12h, published or not."),
+    ] = None,
+    as_json: Json = False,
+    endpoint_url: Endpoint = None,
+) -> int:
+    """Remove the work files: all, once every video is published, or those above an age.
+
+    What a later run needs again of them it computes again.
+    """
+    return clean_command.command(out, endpoint_url, as_json, older_than)
 
 
 @app.command(epilog=examples_of("bench"))

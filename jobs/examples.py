@@ -7,10 +7,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "init": ("reelweave init", "reelweave init jobs/nightly.yaml"),
     "schema": ("reelweave schema > reelweave.schema.json",),
     "plan": ("reelweave plan job.yaml", "reelweave plan job.yaml --json --set consistency.anchors=2"),
+    "preview": (
+        "reelweave preview job.yaml",
+        "reelweave preview job.yaml --video film.mp4 --at 12.5 --frames 3 --strengths 0.3,0.6,1",
+    ),
     "run": (
         "reelweave run job.yaml",
         "reelweave run job.yaml --set encode.crf=20 --set output=s3://bucket/out/",
         "reelweave run job.yaml --only quarantined --address HEAD:6379",
+        "reelweave run job.yaml --webhook https://hooks.example.com/T000/B000",
     ),
     "status": ("reelweave status out/", "reelweave status s3://bucket/out/ --json"),
     "verify": (
@@ -18,7 +23,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "reelweave verify s3://bucket/out/ --endpoint-url http://localhost:9000",
     ),
     "report": ("reelweave report out/",),
-    "clean": ("reelweave clean out/",),
+    "compare": (
+        "reelweave compare out/",
+        "reelweave compare out/ --video reel-2.mp4 --layout split --at 30 --seconds 5 --to reel-2.mov",
+    ),
+    "clean": ("reelweave clean out/", "reelweave clean s3://bucket/out/ --older-than 14d"),
     "bench": (
         "reelweave bench restore --quick",
         "reelweave bench restore --section sr-x2 --pictures kodak/",

@@ -69,14 +69,16 @@ def read_span(clip: Clip, span: Sequence[int], size: tuple[int, int] | None = No
     """
     first, last = clip.times[span[0]], clip.times[span[-1]]
     found: dict[int, Rgb] = {}
-    for pts, rgb in _decoded(clip, first, last):
+    for pts, rgb in decoded(clip, first, last):
         ordinal = bisect.bisect_left(clip.times, pts)
         if ordinal < len(clip.times) and clip.times[ordinal] == pts:
             found[ordinal] = _reduced(rgb, size)
     return found
 
 
-def _decoded(clip: Clip, first: int, last: int) -> Iterator[tuple[int, Rgb]]:
+def decoded(clip: Clip, first: int, last: int) -> Iterator[tuple[int, Rgb]]:
+    """Time and upright picture, RGB uint8 [h, w, 3], of the frames shown from ``first`` to ``last``, both in
+    the clip's time base; one frame is held. Nothing where the file cannot be sought in."""
     from av.error import FFmpegError
 
     from pipeline.video.colour import frame_to_rgb

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.charts import Chart
 from jobs.frames import Rgb
+from jobs.local_copy import local_copy
 from jobs.report_page import Moment, Picture, VideoSection
-from pipeline.errors import ReelweaveError, SpecError
-from pipeline.settings import StorageSettings
+from pipeline.errors import ReelweaveError
 
 if TYPE_CHECKING:
     from jobs.report_quality import Borders, Quality
@@ -45,8 +43,8 @@ def section_of(
     thumbnail = note = ""
     try:
         with ExitStack() as files:
-            before = _local_copy(files, row.video_uri, store.storage)
-            after = _local_copy(files, store.uri(row.output_rel), store.storage)
+            before = local_copy(files, row.video_uri, store.storage, _MAX_BYTES)
+            after = local_copy(files, store.uri(row.output_rel), store.storage, _MAX_BYTES)
             shown, thumbnail = moments(columns or [("before", before), ("after", after)])
             quality = measure(before, after, borders, style, measured_frames)
     except (ReelweaveError, OSError) as error:
@@ -112,20 +110,3 @@ def _digests(row: VideoRow) -> list[tuple[str, str]]:
         "content key": row.video_key,
     }
     return [(name, value) for name, value in named.items() if value]
-
-
-def _local_copy(files: ExitStack, uri: str, storage: StorageSettings) -> str:
-    """A local path with the bytes of ``uri``; copies live until ``files`` closes."""
-    from pipeline.filesystem import is_local, local_path, open_filesystem, typed_errors
-
-    if is_local(uri):
-        return local_path(uri)
-    filesystem, path = open_filesystem(uri, storage)
-    folder = files.enter_context(tempfile.TemporaryDirectory(prefix="reelweave-report-"))
-    target = str(Path(folder) / "video")
-    with typed_errors(uri, "read it for the report"):
-        size = int(filesystem.size(path) or 0)
-        if size > _MAX_BYTES:
-            raise SpecError(f"{uri} is larger than {_MAX_BYTES >> 20} MiB", field="OUT")
-        filesystem.get_file(path, target)
-    return target

@@ -66,6 +66,7 @@ def test_every_command_shows_examples_that_are_correct_calls(command: str) -> No
         program, name, *arguments = shlex.split(example.split(" > ")[0])
         assert (program, name) == ("reelweave", command)
         COMMANDS[command].make_context(command, arguments)
+        assert command != "bench" or arguments[0] in BENCHMARKS
 
 
 def test_no_example_is_of_a_command_that_is_gone() -> None:
