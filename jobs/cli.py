@@ -15,6 +15,7 @@ from jobs import clean as clean_command
 from jobs import compare as compare_command
 from jobs import init as init_command
 from jobs import plan as plan_command
+from jobs import preview as preview_command
 from jobs import report as report_command
 from jobs import run as run_command
 from jobs import schema as schema_command
@@ -91,6 +92,30 @@ def schema() -> int:
 def plan(job: Job, overrides: Overrides = None, allow_partial: Partial = False, as_json: Json = False) -> int:
     """Show what would run; writes nothing."""
     return plan_command.command(job, with_partial(overrides, allow_partial), as_json)
+
+
+@app.command(epilog=examples_of("preview"))
+@guarded
+def preview(
+    job: Job,
+    overrides: Overrides = None,
+    video: Annotated[
+        str | None,
+        typer.Option(metavar="V", help="End of a source's path. Default: the first three."),
+    ] = None,
+    at: Annotated[
+        float | None,
+        typer.Option(metavar="SEC", help="Seconds from the start. Default: spread evenly."),
+    ] = None,
+    frames: Annotated[int, typer.Option(metavar="N", help="Frames per video.", min=1, max=32)] = 2,
+    strengths: Annotated[
+        str, typer.Option(metavar="LIST", help="Strengths of stylizations, a column each.")
+    ] = "0.25,0.5,0.75,1",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the sheet goes.")] = preview_command.KEPT,
+    as_json: Json = False,
+) -> int:
+    """Show a few frames before and after, under several strengths; publishes nothing."""
+    return preview_command.command(job, overrides or [], video, at, frames, strengths, out, as_json)
 
 
 @app.command(epilog=examples_of("run"))

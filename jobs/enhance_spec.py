@@ -296,17 +296,37 @@ class StyleAligned(Section):
     statistics: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
 
 
-class Stylize(Section):
-    """Move frames towards the look of a reference picture; ``strength`` 1 forgets the most content.
+class Keep(Section):
+    """Regions that stay as they were, faces or logos: white in ``mask``, a picture or a video with one per
+    frame, of the size that frames have at this stage. ``feather``: width in pixels of the soft edge around
+    them. A mask alone may be written in its place."""
 
-    ``guidance`` is the classifier-free guidance scale of the prompt; 1 means none.
+    mask: Place
+    feather: Annotated[int, Field(ge=0, le=256)] = 8
+
+
+class Stylize(Section):
+    """Move frames towards the look of a reference picture.
+
+    ``strength``: how far colours go towards the reference; below 0.5 less of the schedule is walked as well.
+    ``depth``: the share of the schedule that is; more lets more of the content change. ``guidance`` is
+    the classifier-free guidance scale of the prompt; 1 means none. ``colour_lock``: only luma is stylized,
+    chroma stays the source's. ``keep``: regions that stay as they were.
     """
 
     reference: Place
     method: StyleAligned = StyleAligned()
     prompt: str = ""
     guidance: Annotated[float, Field(ge=1.0, le=50.0)] = 1.0
-    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    depth: Annotated[float, Field(gt=0.0, le=1.0)] = 0.4
+    colour_lock: bool = False
+    keep: Keep | None = None
+
+    @field_validator("keep", mode="before", json_schema_input_type=Keep | str | None)
+    @classmethod
+    def _keep_may_be_a_mask_alone(cls, keep: Any) -> Any:
+        return {"mask": keep} if isinstance(keep, str) else keep
 
     @model_validator(mode="after")
     def _guidance_has_a_prompt(self) -> Self:

@@ -7,6 +7,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "init": ("reelweave init", "reelweave init jobs/nightly.yaml"),
     "schema": ("reelweave schema > reelweave.schema.json",),
     "plan": ("reelweave plan job.yaml", "reelweave plan job.yaml --json --set consistency.anchors=2"),
+    "preview": (
+        "reelweave preview job.yaml",
+        "reelweave preview job.yaml --video film.mp4 --at 12.5 --frames 3 --strengths 0.3,0.6,1",
+    ),
     "run": (
         "reelweave run job.yaml",
         "reelweave run job.yaml --set encode.crf=20 --set output=s3://bucket/out/",

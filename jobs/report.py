@@ -69,6 +69,13 @@ def write_report(
 
 def render_report(page: ReportPage) -> str:
     """The page as HTML; every text is escaped, and no script but the page's own runs in it."""
+    script = files("jobs.templates").joinpath("report.js").read_text(encoding="utf-8")
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return render("report.html.j2", page=page, script=script, allowed=allowed)
+
+
+def render(template: str, **facts: Any) -> str:
+    """A template of this package as HTML; every text is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -78,9 +85,7 @@ def render_report(page: ReportPage) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = files("jobs.templates").joinpath("report.js").read_text(encoding="utf-8")
-    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("report.html.j2").render(page=page, script=script, allowed=allowed)
+    return environment.get_template(template).render(**facts)
 
 
 def build_page(

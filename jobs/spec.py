@@ -11,12 +11,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from jobs.enhance_spec import Enhancement
 from jobs.places import Place, absolute, refuse_credentials, refuse_userinfo
+from jobs.scene_spec import SceneSpec, require_common
 from jobs.spec_base import Section, problem, suggestion
 from jobs.spec_problems import spec_error
-from jobs.yaml_source import apply_override, dump_yaml, parse_yaml
+from jobs.yaml_source import apply_override, dump_yaml, parse_yaml, set_value
 from pipeline.auto_degradation import AUTO
 from pipeline.errors import SpecError
 from pipeline.settings import (
@@ -33,6 +35,7 @@ from pipeline.settings import (
     Limits,
     Precision,
     Rotation,
+    SceneOverride,
     SizeChange,
     StorageSettings,
     Timestamps,
@@ -269,6 +272,7 @@ class JobSpec(Section):
     cluster: ClusterSpec = ClusterSpec()
     limits: LimitsSpec = LimitsSpec()
     torch_threads: Annotated[int, Field(ge=1, le=256)] = JobSettings.torch_threads
+    scenes: Annotated[tuple[SceneSpec, ...], Field(strict=False)] = ()
 
     @field_validator("source", mode="before", json_schema_input_type=str | Places)
     @classmethod
@@ -353,6 +357,24 @@ class JobSpec(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _scenes_fit(self) -> Self:
+        for position in range(len(self.scenes)):
+            self._scene_list(position)
+        return self
+
+    def _scene_list(self, position: int) -> tuple[dict[str, Any], ...]:
+        """The ``enhance`` list under one entry of ``scenes``. Raises a validation problem."""
+        data = self.model_dump(mode="json", exclude_none=True, exclude={"scenes"})
+        try:
+            for path, value in self.scenes[position].set.items():
+                set_value(data, path, copy.deepcopy(value))
+            own = parse_spec(data).enhance
+            require_common([item.to_dict() for item in self.enhance], [item.to_dict() for item in own])
+        except (SpecError, PydanticCustomError) as error:
+            raise problem(str(error), f"scenes.{position}.set") from None
+        return tuple(item.to_dict() for item in own)
+
     @property
     def _alpha_fits(self) -> bool:
         return self.encode.codec in _ALPHA_CODECS and self.encode.container != "mp4"
@@ -387,6 +409,10 @@ class JobSpec(Section):
             cluster=ClusterSettings(**self.cluster.model_dump()),
             limits=Limits(**self.limits.model_dump()),
             torch_threads=self.torch_threads,
+            scenes=tuple(
+                SceneOverride(entry.video, entry.scenes, self._scene_list(position))
+                for position, entry in enumerate(self.scenes)
+            ),
         )
 
     def to_yaml(self) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pipeline.video.types import VideoIndex
 
 
 Item = dict[str, Any]
+Value = TypeVar("Value")
 
 AUTO = "auto"
 #: Frames that are looked at, fewer where they are large: all of them are in memory together.
@@ -56,6 +57,11 @@ def resolved(enhance: Sequence[Item], degradations: Sequence[Mapping[str, Any]])
         for degradation in degradations:
             found.append(({"restore": {**item["restore"], "degradation": dict(degradation)}}, origin))
     return Resolved(tuple(item for item, _ in found), tuple(origin for _, origin in found))
+
+
+def placed(by_item: Mapping[int, Value], own: Resolved) -> dict[int, Value]:
+    """What belongs to items of the job's list, by the places of the same items in ``own``."""
+    return {at: by_item[origin] for at, origin in enumerate(own.origins) if origin in by_item}
 
 
 def described(estimate: Mapping[str, Any]) -> str:

@@ -60,6 +60,7 @@ from pipeline.passes import Passes, by_key, start_row, unit_rows
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.preparation import Prepared, prepare_model, style_keys
 from pipeline.redact import redacted
+from pipeline.scene_overrides import require_named_videos
 from pipeline.settings import JobSettings
 from pipeline.settled import settled_videos
 from pipeline.store import Store
@@ -119,6 +120,7 @@ def run_job(
     catalog = resolve_catalog(
         settings.source, settings.output, settings.storage, output_extensions(settings.encode.codec)
     )
+    require_named_videos(settings.scenes, [entry.uri for entry in catalog])
     if only_quarantined:
         refused = {row.video_uri for row in read_video_rows(store) if row.status == "quarantined"}
         catalog = [entry for entry in catalog if entry.uri in refused]

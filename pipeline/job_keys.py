@@ -6,11 +6,14 @@ import copy
 import dataclasses
 import functools
 import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.item_masks import without_mask
 from pipeline.keys import code_digest, digest
 from pipeline.plan import ChunkPlan, ScenePlan
+from pipeline.scene_overrides import OwnScenes, list_of, own_scenes
 from pipeline.settings import JobSettings, Limits, VideoPolicy
 from pipeline.sharing_policies import facts_of
 
@@ -62,16 +65,22 @@ def _without_places(item: dict[str, Any]) -> dict[str, Any]:
     """An ``enhance`` item without where its pictures and weights lie: their contents enter keys by digest."""
     kept = copy.deepcopy(item)
     kept.get("stylize", {}).pop("reference", None)
-    kept.get("restore", {}).get("degradation", {}).pop("mask", None)
+    without_mask(kept)
     kept.get("restore", {}).get("solver", {}).pop("checkpoint", None)
     return kept
+
+
+def _scenes(lists: Iterable[tuple[Any, Sequence[dict[str, Any]]]]) -> dict[str, Any]:
+    """A member of keys for the lists of scenes that have their own; nothing where there are none."""
+    told = [[whose, [_without_places(item) for item in items]] for whose, items in lists]
+    return {"scenes": told} if told else {}
 
 
 @dataclass(frozen=True)
 class JobKeys:
     """Makes the keys of one job. ``device`` is "cpu" or "cuda": bits are promised per device class.
     ``resolved``: the ``enhance`` list of one video where that is not the job's, for degradations that were
-    estimated."""
+    estimated, or of one scene. ``own_scenes``: those of a video whose list is another."""
 
     settings: JobSettings
     model_digest: str
@@ -79,6 +88,21 @@ class JobKeys:
     style_keys: tuple[str, ...] = ()
     mask_digests: tuple[str, ...] = ()
     resolved: tuple[dict[str, Any], ...] | None = None
+    own_scenes: tuple[OwnScenes, ...] = ()
+
+    def of_video(self, uri: str, degradations: Sequence[Mapping[str, Any]] = ()) -> JobKeys:
+        """The keys of one video: ``own_scenes`` are those that the job gives it."""
+        found = own_scenes(self.settings.scenes, uri, degradations)
+        return dataclasses.replace(self, own_scenes=found) if found else self
+
+    def of_scene(self, number: int) -> JobKeys:
+        """The keys of one scene of this video, which know nothing of other scenes."""
+        if not self.own_scenes:
+            return self
+        own = list_of(self.own_scenes, number)
+        if own is None:
+            return dataclasses.replace(self, own_scenes=())
+        return dataclasses.replace(self, own_scenes=(), resolved=own.items)
 
     @property
     def enhance(self) -> tuple[dict[str, Any], ...]:
@@ -149,6 +173,7 @@ class JobKeys:
                 "level": "video",
                 "source": source_digest,
                 "container": container,
+                **_scenes((entry.scenes, entry.enhance.items) for entry in self.own_scenes),
             }
         )
 
@@ -167,6 +192,7 @@ class JobKeys:
                 "video": dataclasses.asdict(self.settings.video),
                 "seed": self.settings.seed,
                 "model": self.model_digest,
+                **_scenes(((entry.video, entry.scenes), entry.enhance) for entry in self.settings.scenes),
             }
         )
 

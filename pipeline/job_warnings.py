@@ -9,6 +9,7 @@ from pipeline.auto_degradation import LIMITS_OF_AUTO, is_auto, wants_estimate
 from pipeline.estimates import Estimate
 from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
+from pipeline.style_strength import schedule_share
 
 
 def job_warnings(settings: JobSettings) -> tuple[str, ...]:
@@ -50,8 +51,9 @@ def _shown(asked: Mapping[str, Any], item: Mapping[str, Any]) -> str:
 
 def _goes_one_step(item: Mapping[str, Any]) -> bool:
     if "stylize" in item:
-        steps, strength = item["stylize"]["method"]["steps"], item["stylize"]["strength"]
-        return int(steps * strength) <= 1
+        style = item["stylize"]
+        walked = schedule_share(style["strength"], style.get("depth", 1.0))
+        return int(style["method"]["steps"] * walked) <= 1
     solver = item["restore"]["solver"]
     if solver["name"] == "dpir" and "steps" not in solver:
         return bool(item["restore"]["degradation"]["kind"] == "denoise")

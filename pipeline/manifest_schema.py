@@ -68,7 +68,7 @@ class VideoRow:
 class ChunkRow:
     """One finished unit of work: frames ``first`` to ``last`` (exclusive) of ``video_uri``."""
 
-    key: Annotated[str, "content key of the result in the chunk store"]
+    key: Annotated[str, "content key of the result in the chunk store; equal videos share it, in a row each"]
     video_uri: Annotated[str, "source video: absolute path or URL"]
     level: Annotated[
         Literal["style", "anchors", "knot", "chunk"], "what was made: style, anchors, knot, chunk"

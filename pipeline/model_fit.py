@@ -33,7 +33,8 @@ def require_model_fit(settings: JobSettings) -> None:
     if (root / "transformer").is_dir():
         _require_transformer_fit(settings, root / "transformer" / "config.json")
     kind, reads = model_kind(root), (root / "text_encoder").is_dir()
-    for number, item in enumerate(settings.enhance):
+    lists = (settings.enhance, *(entry.enhance for entry in settings.scenes))
+    for number, item in (pair for items in lists for pair in enumerate(items)):
         ((action, what),) = item.items()
         if what.get("prompt") and not reads:
             raise SpecError(

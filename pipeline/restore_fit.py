@@ -44,8 +44,8 @@ MODELS: dict[str, tuple[str, ...]] = {
     "dps_nojac": (*DIFFUSIONS, "flow"),
     "cddb": (*DIFFUSIONS, "flow"),
 }
-#: Solvers that need weights of their own: never suggested.
-OWN_WEIGHTS = ("cddb",)
+#: Solvers that need more than their name, weights of their own or ``sharing: none``: never suggested.
+NOT_SUGGESTED = ("cddb", "svi", "lvtino")
 
 #: Solvers that restore frames together where a degradation couples them.
 CLIPS = ("dpir", "diffpir", "video_latent", "svi", "lvtino")
@@ -98,7 +98,7 @@ def fitting(degradation: Spec, model: str = "diffusion") -> tuple[str, ...]:
     return tuple(
         name
         for name in NEEDS
-        if name not in OWN_WEIGHTS and model in models_of(name) and not _obstacle(name, degradation)
+        if name not in NOT_SUGGESTED and model in models_of(name) and not _obstacle(name, degradation)
     )
 
 

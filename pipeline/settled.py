@@ -60,14 +60,16 @@ def _is_wanted(entry: CatalogEntry, row: VideoRow, keys: JobKeys) -> bool:
 
 
 def keys_of_row(row: VideoRow, keys: JobKeys) -> JobKeys | None:
-    """``keys`` with the ``enhance`` list of the row's video; None where it was to be estimated and the row
-    does not say what was found."""
+    """``keys`` with the ``enhance`` lists of the row's video and scenes; None where it was to be estimated
+    and the row does not say what was found."""
     if not wants_estimate(keys.settings.enhance):
-        return keys
+        return keys.of_video(row.video_uri)
     estimate = row.metrics.get("estimate")
     if not estimate:
         return None
-    return replace(keys, resolved=resolved(keys.settings.enhance, estimate["degradations"]).items)
+    degradations = estimate["degradations"]
+    own = replace(keys, resolved=resolved(keys.settings.enhance, degradations).items)
+    return own.of_video(row.video_uri, degradations)
 
 
 def _version(sources: SourceCache, uri: str) -> str:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -32,6 +33,11 @@ from pipeline.s3_requests import wait_or_raise
 from pipeline.settings import StorageSettings
 
 _PLAIN_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,8}")
+
+
+def node_cache(storage: StorageSettings) -> SourceCache:
+    """The cache that all processes of this node and user share."""
+    return SourceCache(os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources"), storage)
 
 
 @dataclass(frozen=True)

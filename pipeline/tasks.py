@@ -39,7 +39,7 @@ from pipeline.metrics import measured
 from pipeline.redact import redacted
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
 from pipeline.slices import ThriftyEnhancer
-from pipeline.source_cache import SourceCache
+from pipeline.source_cache import SourceCache, node_cache
 from pipeline.store import Store
 from pipeline.units import sliced_facts
 from pipeline.video.assemble import assemble
@@ -89,8 +89,7 @@ class TaskContext:
     @property
     def sources(self) -> SourceCache:
         """Node-local copies of remote sources."""
-        directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")
-        return SourceCache(directory, self.storage)
+        return node_cache(self.storage)
 
 
 def fail(row: Row, code: str, message: str, retry: bool, *, stage: str = "", attempts: int = 0) -> Row:
@@ -356,9 +355,7 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
         else:
             finished = os.path.join(folder, f"video.{video.container}")
             paths, segments = _fetch_segments(video, chunks, folder)
-            assembly = assemble(
-                source, index, paths, segments, finished, video.container, context.encode
-            )
+            assembly = assemble(source, index, paths, segments, finished, video.container, context.encode)
             verified = verify_file(
                 finished,
                 source,

@@ -22,6 +22,7 @@ from jobs.bench import (
     restore,
     sharing,
     sheets,
+    style_methods,
     video,
     whole_job,
 )
@@ -75,6 +76,7 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "sharing": Benchmark(sharing.run, pictures="optional"),
         "sheets": Benchmark(sheets.run, draws=True),
         "soak": Benchmark(_soak, goes_on=True, sizes=("cycles", "videos", "seed")),
+        "style": Benchmark(style_methods.run, pictures="optional"),
         "video": Benchmark(video.run, pictures="optional"),
     }
 )

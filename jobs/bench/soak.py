@@ -4,8 +4,8 @@ A round runs one job into an empty output until it is done, through any number o
 is compared with what an undisturbed run of that job left, and the log of its workers tells what was computed
 twice. Rounds of re-encoding and of one step of the embedded model take turns until all kills are spent.
 
-Drivers get SIGKILL (alone or with their process group), SIGTERM or SIGINT; before that, in every other cycle,
-a random process below the driver gets SIGKILL, and the run must go on.
+Drivers get SIGKILL (alone, with their process group, or the node under them), SIGTERM or SIGINT; before that,
+in every other cycle, a random process below the driver gets SIGKILL, and the run must go on.
 
 Rounds that are over are kept: a soak that was interrupted goes on with the round it was in, if it is asked
 for again with the same numbers and the same code.
@@ -28,7 +28,7 @@ from jobs.bench.outcome import Outcome, differences, identical_frames, read_outc
 from jobs.bench.processes import Process, ended_with_us, start_run, wait_until
 from jobs.bench.result import BenchResult, Target
 from jobs.bench.soak_catalog import JOBS, job_of, write_catalog
-from jobs.bench.soak_kills import DEADLINE_SECONDS, Blows, draw_kill, strike
+from jobs.bench.soak_kills import DEADLINE_SECONDS, NODE, Blows, draw_kill, strike
 from jobs.bench.work_log import WorkLog, count_work
 from jobs.console import QUARANTINED, say
 from jobs.yaml_source import dump_yaml
@@ -151,13 +151,14 @@ def _round(
     store, state = Store(str(output)), Round()
     done = False
     while not done:
+        kill, struck = draw_kill(job, draws), False
         with ended_with_us(start_run(path, log.path)) as running:
             if state.blows.kinds.total() < kills:
-                strike(running, log, job, draw_kill(job, draws), calm.starting, calm.working, state.blows)
+                struck = strike(running, log, job, kill, calm.starting, calm.working, state.blows)
             said = _end_of(running)
         state.exits[str(running.returncode)] += 1
         done = running.returncode == QUARANTINED
-        state.problems += _complaints(running.returncode, said)
+        state.problems += _complaints(running.returncode, said, nodeless=struck and kill.blow == NODE)
         state.problems += untrue_rows(store)
         last = " ".join(said.splitlines()[-1:])[:160]
         count = state.blows.kinds.total()
@@ -191,10 +192,10 @@ def _end_of(running: Process) -> str:
         raise ChunkError("bench soak: a run that was told to end did not", code="bench") from error
 
 
-def _complaints(code: int, said: str) -> list[str]:
-    """A traceback, or a failure that nobody asked for."""
+def _complaints(code: int, said: str, *, nodeless: bool) -> list[str]:
+    """A traceback, or a failure that nobody asked for: without its node a run fails."""
     found = ["a traceback: " + said[-500:]] if "Traceback" in said else []
-    if code == 1 and _STARVED not in said:
+    if code == 1 and not nodeless and _STARVED not in said:
         found.append("a run failed: " + said[-300:])
     return found
 

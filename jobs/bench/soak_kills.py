@@ -33,12 +33,20 @@ def _kill_all(run: Process) -> None:
     os.killpg(run.pid, signal.SIGKILL)
 
 
+def _kill_node(run: Process) -> None:
+    for raylet in workers_below(run.pid, "/raylet/raylet"):
+        os.kill(raylet, signal.SIGKILL)
+
+
+#: The machine under a driver: Ray ends the driver then, in no good order.
+NODE = "SIGKILL of the node"
 #: Ways for a driver to end before its work is done.
 BLOWS: dict[str, Callable[[Process], None]] = {
     "SIGKILL": lambda run: run.send_signal(signal.SIGKILL),
     "SIGKILL to all": _kill_all,
     "SIGTERM": lambda run: run.send_signal(signal.SIGTERM),
     "SIGINT": lambda run: run.send_signal(signal.SIGINT),
+    NODE: _kill_node,
 }
 
 
@@ -73,9 +81,9 @@ def draw_kill(job: str, draws: random.Random) -> Kill:
 
 def strike(
     run: Process, log: WorkLog, job: str, kill: Kill, starting: float, working: float, blows: Blows
-) -> None:
-    """Do ``kill`` to a run; one that is done before is left to its end. ``starting`` and ``working`` are the
-    seconds that an undisturbed run takes before its first step and from there on."""
+) -> bool:
+    """Do ``kill`` to a run, and return whether it was; one that is done before is left to its end.
+    ``starting`` and ``working``: seconds that an undisturbed run takes before its first step and after."""
     before = log.size
     if kill.aim == STARTING:
         _wait(kill.when * starting, run)
@@ -85,17 +93,20 @@ def strike(
         if kill.worker is None:
             _wait(kill.when * _SOON, run)
     if kill.worker is not None:
-        workers = sorted(workers_below(run.pid, "ray::"))
+        # A node dies with one of Ray's agents on it: that is another kind of blow.
+        workers = sorted({*workers_below(run.pid, "ray::")} - {*workers_below(run.pid, "Agent")})
         if workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(workers[int(kill.worker * len(workers))], signal.SIGKILL)
                 blows.workers += 1
         _wait(kill.when * working / 2, run)
-    if run.poll() is None:
+    alive = run.poll() is None
+    if alive:
         at_work = steps_at_work(log.read(before), _is_alive)
         BLOWS[kill.blow](run)
         blows.kinds[kill.blow] += 1
         blows.steps.update(at_work or [STARTING if log.size == before else "between steps"])
+    return alive
 
 
 def steps_at_work(seen: Sequence[Seen], is_alive: Callable[[int], bool]) -> set[str]:

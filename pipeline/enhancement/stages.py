@@ -19,11 +19,12 @@ from operators.solvers.ddim import leading_timesteps
 from operators.solvers.flow_loss import ClipFlows
 from operators.solvers.guidance import Guided
 from operators.solvers.registry import build_solver
-from operators.style.style_aligned import StyleAligned, StyleReference
+from operators.style.style_aligned import StyleAligned, StyleReference, last_steps
 from pipeline.enhancement.references import Arrays, learned_of, statistics_of
 from pipeline.enhancement.sizes import StageSizes
 from pipeline.errors import SourceError
 from pipeline.sharing_policies import LEARNING
+from pipeline.style_strength import at_strength, schedule_share
 
 Spec = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ TIMED = ("flicker", "temporal_blur")
 @dataclass(frozen=True)
 class StageBuilder:
     """Builds the stages of one ``enhance`` list on one model. ``masks``: uint8 [H, W] by number of the stage,
-    0 where there is a hole."""
+    0 where the file is white."""
 
     enhance: Sequence[Spec]
     model: LatentModel
@@ -95,10 +96,11 @@ class StageBuilder:
                     code="enhance_refused",
                 ) from error
             return Stage(solver, prior, self.session, key=key)
-        spec = item["stylize"]
-        method, style, content = spec["method"], self.styles[number], statistics_of(scene, number)
+        spec = at_strength(item["stylize"])
+        timesteps, content = timesteps_of(spec), statistics_of(scene, number)
+        method, style = spec["method"], last_steps(self.styles[number], len(timesteps))
         inversion = BoundPrior(self.model, listener=self.session)
-        solver = StyleAligned(timesteps_of(spec), inversion, style, content, method["statistics"])
+        solver = StyleAligned(timesteps, inversion, style, content, method["statistics"])
         reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
         return Stage(solver, self._prior(spec), self.session, reading, key=key)
 
@@ -136,4 +138,10 @@ def _fitted_mask(
 
 def timesteps_of(item: Spec) -> tuple[int, ...]:
     """The timesteps of a stylization."""
-    return leading_timesteps(item["method"]["steps"], strength=item["strength"])
+    share = schedule_share(item["strength"], item.get("depth", 1.0))
+    return leading_timesteps(item["method"]["steps"], strength=share)
+
+
+def style_timesteps(item: Spec) -> tuple[int, ...]:
+    """The timesteps on which a style reference is inverted: all, since scenes may ask for other strengths."""
+    return leading_timesteps(item["method"]["steps"])

@@ -96,7 +96,8 @@ def test_solvers_of_clips_give_all_windows_of_a_scene_one_noise(monkeypatch: pyt
     step = Svi.step
 
     def watched(self: Svi, i: int, state: State, prior: LatentPrior) -> State:
-        seen.append(state.normal(i, "renoise"))
+        if i == 0:
+            seen.append(state.normal(i, "renoise"))
         return step(self, i, state, prior)
 
     monkeypatch.setattr(Svi, "step", watched)
