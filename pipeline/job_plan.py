@@ -345,7 +345,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
         rejected=tuple(rejected),
         consistency=_consistency(planned, settings),
         estimate=_estimate(planned, settings),
-        warnings=job_warnings(settings),
+        warnings=(*job_warnings(settings), *pictures.notes),
         auto={
             item.record["video_uri"]: item.record["estimate"] for item in planned if "estimate" in item.record
         },

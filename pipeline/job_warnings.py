@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.auto_degradation import LIMITS_OF_AUTO, wants_estimate
 from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
+from pipeline.style_fit import DRAWING, content_of
 
 #: Solvers that walk all of their ``steps``; others walk the last ``strength`` of them.
 _WHOLE_SCHEDULE = ("dpir", "latino")
@@ -18,7 +19,24 @@ def job_warnings(settings: JobSettings) -> tuple[str, ...]:
     if not settings.enhance:
         return ()
     auto = (LIMITS_OF_AUTO,) if wants_estimate(settings.enhance) else ()
-    return (*sharing_warnings(settings.consistency), *_idle_fusion(settings), *auto)
+    return (
+        *sharing_warnings(settings.consistency),
+        *_idle_fusion(settings),
+        *_unshared_draws(settings),
+        *auto,
+    )
+
+
+def _unshared_draws(settings: JobSettings) -> tuple[str, ...]:
+    """Edits that add noise at every step flicker where frames draw their own."""
+    rho = settings.consistency.rho
+    contents = [(n, content_of(i["stylize"])) for n, i in enumerate(settings.enhance) if "stylize" in i]
+    return tuple(
+        f"enhance.{number}.stylize.content: {content['name']} draws noise at every step, and with "
+        f"consistency.noise.rho {rho:g} frames of a scene draw differently and may flicker; rho: 1 shares it"
+        for number, content in contents
+        if content is not None and content["name"] in DRAWING and rho < 1.0
+    )
 
 
 def _idle_fusion(settings: JobSettings) -> tuple[str, ...]:

@@ -19,14 +19,15 @@ def weights_digest(settings: JobSettings) -> str:
     if not settings.enhance:
         return ""
     of_model = model_digest(settings.model)
-    own = {
-        number: item["restore"]["solver"]["checkpoint"]
-        for number, item in enumerate(settings.enhance)
-        if "checkpoint" in item.get("restore", {}).get("solver", {})
-    }
-    if not own:
-        return of_model
-    return digest([of_model, {str(number): _checkpoint_digest(number, own[number]) for number in own}])
+    own: dict[str, str] = {}
+    for number, item in enumerate(settings.enhance):
+        checkpoint = item.get("restore", {}).get("solver", {}).get("checkpoint")
+        descriptor = item.get("stylize", {}).get("method", {}).get("descriptor")
+        if checkpoint is not None:
+            own[str(number)] = _checkpoint_digest(number, checkpoint)
+        if descriptor is not None:
+            own[f"{number}/descriptor"] = _descriptor_digest(number, descriptor)
+    return digest([of_model, own]) if own else of_model
 
 
 def model_digest(model: str) -> str:
@@ -87,6 +88,20 @@ def _checkpoint_digest(number: int, folder: str) -> str:
     if kind != "bridge":
         raise SpecError(f"{field}: {path} holds a {kind} model; cddb needs a bridge", field=field)
     return _files_digest(Path(folder))
+
+
+def _descriptor_digest(number: int, folder: str) -> str:
+    """Of the weights that describe styles, which must be a CLIP vision tower in safetensors."""
+    field, root = f"enhance.{number}.stylize.method.descriptor", Path(folder)
+    weights = [path for path in root.glob("*.safetensors") if path.name != "csd.safetensors"]
+    if not (root / "config.json").is_file() or not weights:
+        raise SpecError(
+            f"{field}: {folder} holds no config.json with safetensors weights; give the folder of a CLIP "
+            "vision tower as transformers writes it (csd.safetensors beside it makes it CSD), or leave it "
+            "out: the model's own encoder then describes the style",
+            field=field,
+        )
+    return _files_digest(root)
 
 
 def _files_digest(root: Path) -> str:

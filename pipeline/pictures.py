@@ -16,16 +16,18 @@ from pipeline.errors import ReelweaveError, SpecError
 from pipeline.filesystem import open_filesystem
 from pipeline.mask_clips import MaskClip, MaskSize, is_picture, load_mask_clip
 from pipeline.settings import JobSettings
+from pipeline.style_pictures import StylePictures, load_style
 
 Picture = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures by index in ``enhance``: ``styles`` uint8 RGB [H, W, 3], ``masks`` uint8 [H, W]
-    with 0 where there is a hole, and the SHA-256 of each file. ``clips``: masks that are videos."""
+    """Decoded pictures by index in ``enhance``: ``styles``, ``masks`` uint8 [H, W] with 0 where there is a
+    hole, and the SHA-256 of each file (of all files of a style and their weights). ``clips``: masks that are
+    videos."""
 
-    styles: Mapping[int, Picture] = field(default_factory=dict)
+    styles: Mapping[int, StylePictures] = field(default_factory=dict)
     masks: Mapping[int, Picture] = field(default_factory=dict)
     digests: Mapping[int, str] = field(default_factory=dict)
     clips: Mapping[int, MaskClip] = field(default_factory=dict)
@@ -34,6 +36,11 @@ class Pictures:
     def mask_digests(self) -> tuple[str, ...]:
         """Digests of the masks, in order of their stages."""
         return tuple(self.digests[number] for number in sorted((*self.masks, *self.clips)))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was converted while references were read, a sentence each."""
+        return tuple(note for number in sorted(self.styles) for note in self.styles[number].notes)
 
     @property
     def mask_sizes(self) -> dict[int, MaskSize]:
@@ -60,16 +67,16 @@ class Pictures:
 
 def load_pictures(settings: JobSettings) -> Pictures:
     """Read every picture ``enhance`` names. Raises SpecError naming the field."""
-    styles: dict[int, Picture] = {}
+    styles: dict[int, StylePictures] = {}
     masks: dict[int, Picture] = {}
     digests: dict[int, str] = {}
     clips: dict[int, MaskClip] = {}
     for number, item in enumerate(settings.enhance):
         if "stylize" in item:
             where = f"enhance.{number}.stylize.reference"
-            data = _read(item["stylize"]["reference"], where, settings)
-            styles[number] = cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR, where), cv2.COLOR_BGR2RGB)
-            digests[number] = hashlib.sha256(data).hexdigest()
+            style = load_style(item["stylize"], where, lambda uri, field: _read(uri, field, settings))
+            if style is not None:
+                styles[number], digests[number] = style, style.digest
         mask = item.get("restore", {}).get("degradation", {}).get("mask")
         if mask:
             where = f"enhance.{number}.restore.degradation.mask"
