@@ -115,8 +115,9 @@ class Scene:
 
 
 def shown(enhancer: Enhancer) -> np.ndarray:
-    """The source, as small as the model takes it."""
-    return clip(FRAMES, enhancer.model.pixel_multiple, enhancer.model.pixel_multiple)
+    """The source, small, with more than one token in every layer."""
+    side = max(32, enhancer.model.pixel_multiple)
+    return clip(FRAMES, side, side)
 
 
 def first_anchor(enhancer: Enhancer) -> np.ndarray:
