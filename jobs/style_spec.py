@@ -105,7 +105,7 @@ class Soc(_OfPicture):
     name: Literal["soc"]
     form: Literal["proximal", "full"] = "proximal"
     iterations: Iterations = 3
-    rate: Annotated[float, Field(gt=0.0, le=10.0)] = 0.1
+    rate: Annotated[float, Field(gt=0.0, le=1000.0)] = 0.1
     anchor: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
     optimiser: Literal["adam", "normalised"] = "adam"
     descriptor: Place | None = None
