@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.auto_degradation import LIMITS_OF_AUTO, wants_estimate
 from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
-from pipeline.style_fit import DRAWING, content_of
+from pipeline.style_fit import DRAWING, EXACT, content_of
 
 #: Solvers that walk all of their ``steps``; others walk the last ``strength`` of them.
 _WHOLE_SCHEDULE = ("dpir", "latino")
@@ -22,21 +22,31 @@ def job_warnings(settings: JobSettings) -> tuple[str, ...]:
     return (
         *sharing_warnings(settings.consistency),
         *_idle_fusion(settings),
-        *_unshared_draws(settings),
+        *_of_contents(settings),
         *auto,
     )
 
 
-def _unshared_draws(settings: JobSettings) -> tuple[str, ...]:
-    """Edits that add noise at every step flicker where frames draw their own."""
-    rho = settings.consistency.rho
-    contents = [(n, content_of(i["stylize"])) for n, i in enumerate(settings.enhance) if "stylize" in i]
-    return tuple(
-        f"enhance.{number}.stylize.content: {content['name']} draws noise at every step, and with "
-        f"consistency.noise.rho {rho:g} frames of a scene draw differently and may flicker; rho: 1 shares it"
-        for number, content in contents
-        if content is not None and content["name"] in DRAWING and rho < 1.0
-    )
+def _of_contents(settings: JobSettings) -> tuple[str, ...]:
+    """Edits that add noise at every step flicker where frames draw their own; some are exact in float32
+    alone."""
+    rho, told = settings.consistency.rho, []
+    for number, item in enumerate(settings.enhance):
+        content = content_of(item["stylize"]) if "stylize" in item else None
+        if content is None:
+            continue
+        name, where = content["name"], f"enhance.{number}.stylize.content"
+        if name in DRAWING and rho < 1.0:
+            told.append(
+                f"{where}: {name} draws noise at every step, and with consistency.noise.rho {rho:g} frames of "
+                "a scene draw differently and may flicker; rho: 1 shares it"
+            )
+        if name in EXACT and settings.precision != "fp32":
+            told.append(
+                f"{where}: {name} is exact with precision fp32 alone, and this job says {settings.precision}; "
+                "auto takes bf16 on GPUs"
+            )
+    return tuple(told)
 
 
 def _idle_fusion(settings: JobSettings) -> tuple[str, ...]:

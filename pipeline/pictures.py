@@ -20,6 +20,9 @@ from pipeline.style_pictures import StylePictures, load_style
 
 Picture = np.ndarray[Any, Any]
 
+#: No picture is read whole beyond this.
+_MOST_BYTES = 512 << 20
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -101,6 +104,13 @@ def load_pictures(settings: JobSettings) -> Pictures:
 def _read(uri: str, where: str, settings: JobSettings) -> bytes:
     try:
         filesystem, path = open_filesystem(uri, settings.storage)
+        size = filesystem.size(path) or 0
+        if size > _MOST_BYTES:
+            raise SpecError(
+                f"{where}: {uri} has {size >> 20} MiB, too many for a picture; give one below "
+                f"{_MOST_BYTES >> 20} MiB",
+                field=where,
+            )
         return bytes(filesystem.cat_file(path))
     except ReelweaveError:
         raise

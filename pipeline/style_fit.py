@@ -35,7 +35,7 @@ CONTENTS: dict[str, tuple[str, ...]] = {
 }
 #: Contents whose steps use the clean estimate beside the noise: others would not see it moved.
 _ESTIMATE = ("ddim", "fixed_point", "uniform", "pinned", "edit_friendly")
-_GOES_WITH: dict[str, tuple[str, ...]] = {
+GOES_WITH: dict[str, tuple[str, ...]] = {
     "style_aligned": tuple(CONTENTS),
     "adain": tuple(CONTENTS),
     "prompt": tuple(CONTENTS),
@@ -48,6 +48,8 @@ _GOES_WITH: dict[str, tuple[str, ...]] = {
 }
 #: Kinds of model for methods that keep the content themselves.
 _MODELS = {"styleid": ("diffusion", "flow"), "dreamsampler": DIFFUSION, "schroedinger_bridge": DIFFUSION}
+#: Contents whose exactness half-precision networks take away.
+EXACT = ("edict", "bdia")
 #: Contents that draw noise at every step.
 DRAWING = ("edit_friendly", "ddcm", "flow_edit")
 
@@ -59,7 +61,7 @@ _OWN_DECIDED = ("first_frame", "sparse_causal", "correspondence")
 
 def content_of(stylize: Spec) -> Spec | None:
     """How a stylization keeps its content; None where the method does."""
-    if not _GOES_WITH[stylize["method"]["name"]]:
+    if not GOES_WITH[stylize["method"]["name"]]:
         return None
     found: Spec = stylize.get("content") or {"name": "ddim"}
     return found
@@ -69,7 +71,7 @@ def style_misfit(stylize: Spec) -> tuple[str, str]:
     """The member of ``stylize`` that does not go with the others, and why, with what would; ("", "") when all
     do."""
     method = stylize["method"]["name"]
-    works, given = _GOES_WITH[method], stylize.get("content")
+    works, given = GOES_WITH[method], stylize.get("content")
     if method in OF_PICTURES and not stylize.get("reference"):
         return "reference", (
             f"is required by {method}: give a picture, or stylize by a prompt alone with method "
@@ -134,7 +136,7 @@ def style_model_misfit(stylize: Spec, kind: str) -> tuple[str, str, tuple[str, .
 
 def contents_for(method: str, kind: str) -> tuple[str, ...]:
     """The ways to keep content that go with ``method`` and a model of ``kind``."""
-    return tuple(name for name in _GOES_WITH[method] if kind in CONTENTS[name])
+    return tuple(name for name in GOES_WITH[method] if kind in CONTENTS[name])
 
 
 def _injects(stylize: Spec) -> bool:

@@ -22,6 +22,8 @@ Picture = np.ndarray[Any, Any]
 #: Pixels along the shorter side below which a picture has no look, and pixels beyond which it is not decoded.
 SMALLEST, MOST_PIXELS = 32, 100_000_000
 _MEGA = MOST_PIXELS // 1_000_000
+#: What is opened; Pillow would run programs for others (EPS).
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,10 @@ def decoded(data: bytes, field: str) -> tuple[Picture, tuple[str, ...]]:
 def _checked(data: bytes, field: str) -> str:
     """The mode of a still picture of a possible size, as Pillow names it; pixels are decoded last."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(data), formats=_FORMATS) as image,
+        ):
             for refused in _refusals(image):
                 raise SpecError(f"{field}: {refused}", field=field)
             image.load()
@@ -116,5 +121,6 @@ def _refusals(image: Image.Image) -> Iterator[str]:
     if min(width, height) < SMALLEST:
         yield f"it has {width}x{height} pixels, too few to show a style; use at least {SMALLEST} on each side"
     frames = getattr(image, "n_frames", 1)
-    if frames > 1:
+    # Cameras put previews behind the picture (MPO).
+    if frames > 1 and image.format != "MPO":
         yield f"it is animated or has pages, {frames} in all; give one of them as a picture"

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from pipeline.errors import SpecError
-from pipeline.style_pictures import decoded, references_of
+from pipeline.style_pictures import decoded, load_style, references_of
 from tests.jobs.media import write_clip
 from tests.support.tiny_models import save_tiny_few_step, save_tiny_flow, save_tiny_sd
 
@@ -142,6 +142,8 @@ def test_a_converted_reference_and_draws_that_flicker_are_told_by_plan(place: Pa
     warnings = json.loads(found.stdout)["warnings"]
     assert any("16 bits per channel" in warning for warning in warnings)
     assert any("rho: 1 shares it" in warning for warning in warnings)
+    exact = json.loads(plan(place, **INK, content={"name": "edict"}).stdout)["warnings"]
+    assert any("exact with precision fp32 alone" in warning for warning in exact)
     assert json.loads(plan(place, **INK).stdout)["warnings"] == []
 
 
@@ -202,6 +204,28 @@ def test_sixteen_bits_cmyk_and_transparency_are_converted_aloud() -> None:
     assert "over white" in note
     assert [found[0, at].tolist() for at in (0, 40)] == [[255, 255, 255], [200, 0, 0]]
     assert decoded(stored(still("RGBA"), "PNG"), "reference")[1] == ()
+
+
+def test_photographs_with_a_preview_behind_them_are_pictures() -> None:
+    with_preview = stored(still(), "MPO", save_all=True, append_images=[still()])
+    assert decoded(with_preview, "reference")[1] == ()
+
+
+def test_a_bank_is_another_when_pictures_order_or_weights_are() -> None:
+    files = {"a": stored(still("L"), "PNG"), "b": stored(still(), "PNG")}
+
+    def named(*parts: tuple[str, float]) -> str:
+        told = {"reference": [{"image": image, "weight": weight} for image, weight in parts]}
+        style = load_style(told, "reference", lambda place, field: files[place])
+        assert style is not None
+        assert sum(style.weights) == pytest.approx(1.0)
+        return style.digest
+
+    both = named(("a", 1.0), ("b", 1.0))
+    assert named(("a", 3.0), ("b", 3.0)) == both
+    others = {named(("a", 2.0), ("b", 1.0)), named(("b", 1.0), ("a", 1.0)), named(("a", 1.0)), both}
+    assert len(others) == 4
+    assert load_style({}, "reference", lambda place, field: b"") is None
 
 
 def test_one_reference_or_several_are_read_alike() -> None:

@@ -20,7 +20,7 @@ from operators.style.descriptor import EncoderDescriptor
 from pipeline.enhancement.references import style_from_bytes
 from pipeline.enhancer import Enhancer
 from pipeline.settings import ConsistencySettings
-from pipeline.style_fit import _GOES_WITH, CONTENTS, OF_PICTURES, OF_PROMPTS, sharing_misfit
+from pipeline.style_fit import GOES_WITH, CONTENTS, OF_PICTURES, OF_PROMPTS, sharing_misfit
 from tests.pipeline.test_enhancer import clip, config, task
 from tests.support.tiny_models import save_tiny_few_step, save_tiny_flow, save_tiny_sd
 
@@ -213,8 +213,8 @@ def test_equal_references_with_weights_are_one(embedded: Enhancer) -> None:
 
 def test_the_table_names_what_the_operators_build() -> None:
     assert set(CONTENTS) == set(BUILT)
-    assert set(_GOES_WITH) == {*OF_PICTURES, *OF_PROMPTS}
-    assert {content for works in _GOES_WITH.values() for content in works} == set(CONTENTS)
+    assert set(GOES_WITH) == {*OF_PICTURES, *OF_PROMPTS}
+    assert {content for works in GOES_WITH.values() for content in works} == set(CONTENTS)
 
 
 @pytest.mark.parametrize("changes", [{"sharing": "propagate"}, {"sharing": "correspondence"}, {"merge": 0.5}])
