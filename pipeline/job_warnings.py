@@ -38,13 +38,13 @@ def _of_contents(settings: JobSettings) -> tuple[str, ...]:
         name, where = content["name"], f"enhance.{number}.stylize.content"
         if name in DRAWING and rho < 1.0:
             told.append(
-                f"{where}: {name} draws noise at every step, and with consistency.noise.rho {rho:g} frames of "
-                "a scene draw differently and may flicker; rho: 1 shares it"
+                f"{where}: {name} draws noise at every step, and with consistency.noise.rho {rho:g} frames "
+                "of a scene draw differently and may flicker; rho: 1 shares it"
             )
         if name in EXACT and settings.precision != "fp32":
             told.append(
-                f"{where}: {name} is exact with precision fp32 alone, and this job says {settings.precision}; "
-                "auto takes bf16 on GPUs"
+                f"{where}: {name} is exact with precision fp32 alone, and this job says "
+                f"{settings.precision}; auto takes bf16 on GPUs"
             )
     return tuple(told)
 

@@ -20,7 +20,7 @@ from operators.style.descriptor import EncoderDescriptor
 from pipeline.enhancement.references import style_from_bytes
 from pipeline.enhancer import Enhancer
 from pipeline.settings import ConsistencySettings
-from pipeline.style_fit import GOES_WITH, CONTENTS, OF_PICTURES, OF_PROMPTS, sharing_misfit
+from pipeline.style_fit import CONTENTS, GOES_WITH, OF_PICTURES, OF_PROMPTS, sharing_misfit
 from tests.pipeline.test_enhancer import clip, config, task
 from tests.support.tiny_models import save_tiny_few_step, save_tiny_flow, save_tiny_sd
 
