@@ -54,7 +54,9 @@ def load_style(
     if not references:
         return None
     total = sum(weight for _, weight in references)
-    pictures, files, notes = [], [], []
+    pictures: list[Picture] = []
+    files: list[tuple[str, float]] = []
+    notes: list[str] = []
     for number, (place, weight) in enumerate(references):
         field = where if len(references) == 1 else f"{where}.{number}.image"
         data = read(place, field)
