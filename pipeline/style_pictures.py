@@ -23,7 +23,7 @@ Picture = np.ndarray[Any, Any]
 SMALLEST, MOST_PIXELS = 32, 100_000_000
 _MEGA = MOST_PIXELS // 1_000_000
 #: What is opened; Pillow would run programs for others (EPS).
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
 
 @dataclass(frozen=True)
