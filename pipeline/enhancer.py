@@ -136,13 +136,17 @@ class Enhancer:
 
     def style(self, number: int, *pictures: np.ndarray[Any, Any], weights: Sequence[float] = ()) -> bytes:
         """L0: the style bank of stage ``number`` from pictures uint8 [H, W, 3] and positive ``weights``, one
-        each (none: all alike)."""
+        each (none: all alike). Raises SpecError when the weights that describe styles cannot be used."""
         item = self.config.enhance[number]["stylize"]
         styles, shares = Styles(self.model, self.session), weights or [1.0] * len(pictures)
-        with torch.no_grad():
-            recipe = styles.recipe(item, timesteps_of(item))
-            prior, seen = BoundPrior(self.model), [self._style_picture(picture) for picture in pictures]
-            return style_to_bytes(build_bank(seen, shares, recipe, prior, self.config.model))
+        try:
+            with torch.no_grad():
+                recipe = styles.recipe(item, timesteps_of(item))
+                prior, seen = BoundPrior(self.model), [self._style_picture(picture) for picture in pictures]
+                return style_to_bytes(build_bank(seen, shares, recipe, prior, self.config.model))
+        except ModelError as error:
+            field = f"enhance.{number}.stylize.method.descriptor"
+            raise SpecError(f"{field}: {error}", field=field) from error
 
     def anchors(self, task: FrameTask, frames: np.ndarray[Any, Any]) -> bytes:
         """L1: the anchors [A, h, w, 3] of one scene, denoised jointly, and what they teach about operators.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from operators.pictures import to_tensor
 from operators.style.descriptor import EncoderDescriptor
 from pipeline.enhancement.references import style_from_bytes
 from pipeline.enhancer import Enhancer
+from pipeline.errors import SpecError
 from pipeline.settings import ConsistencySettings
 from pipeline.style_fit import CONTENTS, GOES_WITH, OF_PICTURES, OF_PROMPTS, sharing_misfit
 from tests.pipeline.test_enhancer import clip, config, task
@@ -209,6 +211,12 @@ def test_equal_references_with_weights_are_one(embedded: Enhancer) -> None:
     mixed = first_anchor(doing(embedded, what, picture(1), picture(9), weights=(3.0, 1.0)))
     assert abs(one - both).max() <= 2
     assert abs(one - mixed).max() > 2
+
+
+def test_a_descriptor_that_is_no_clip_tower_is_named(embedded: Enhancer, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(SpecError, match=r"method\.descriptor: .*no CLIP vision tower"):
+        doing(embedded, item({"name": "soc", "descriptor": str(tmp_path)}))
 
 
 def test_the_table_names_what_the_operators_build() -> None:
