@@ -22,7 +22,6 @@ audit: $(READY)
 	$(BIN)/python infra/audit.py
 
 bench: $(READY)
-	$(BIN)/reelweave bench restoration
 	$(BIN)/reelweave bench restore
 	$(BIN)/reelweave bench gops
 	$(BIN)/reelweave bench sharing

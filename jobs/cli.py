@@ -12,23 +12,26 @@ from typing import Annotated
 import typer
 
 from jobs import clean as clean_command
+from jobs import compare as compare_command
 from jobs import init as init_command
 from jobs import plan as plan_command
+from jobs import preview as preview_command
 from jobs import report as report_command
 from jobs import run as run_command
+from jobs import schema as schema_command
 from jobs import status as status_command
 from jobs import train_embedded as train_embedded_command
 from jobs import verify as verify_command
 from jobs.bench import command as bench_command
 from jobs.console import INTERRUPTED, guarded, say
 from jobs.demo import demo as demo_command
+from jobs.examples import examples_of
 from pipeline.errors import SpecError
 
 app = typer.Typer(
     name="reelweave",
     help="Restores and restyles whole video catalogs with latent diffusion, as a batch job on Ray Data.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -58,7 +61,7 @@ Endpoint = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=examples_of("demo"))
 @guarded
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")] = Path("demo-out"),
@@ -67,7 +70,7 @@ def demo(
     return demo_command.command(out)
 
 
-@app.command()
+@app.command(epilog=examples_of("init"))
 @guarded
 def init(
     path: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The file to write.")] = Path("job.yaml"),
@@ -77,14 +80,45 @@ def init(
     return init_command.command(path, force)
 
 
-@app.command()
+@app.command(epilog=examples_of("schema"))
+@guarded
+def schema() -> int:
+    """Print the JSON Schema of the job file, for editors."""
+    return schema_command.command()
+
+
+@app.command(epilog=examples_of("plan"))
 @guarded
 def plan(job: Job, overrides: Overrides = None, allow_partial: Partial = False, as_json: Json = False) -> int:
     """Show what would run; writes nothing."""
     return plan_command.command(job, with_partial(overrides, allow_partial), as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("preview"))
+@guarded
+def preview(
+    job: Job,
+    overrides: Overrides = None,
+    video: Annotated[
+        str | None,
+        typer.Option(metavar="V", help="End of a source's path. Default: the first three."),
+    ] = None,
+    at: Annotated[
+        float | None,
+        typer.Option(metavar="SEC", help="Seconds from the start. Default: spread evenly."),
+    ] = None,
+    frames: Annotated[int, typer.Option(metavar="N", help="Frames per video.", min=1, max=32)] = 2,
+    strengths: Annotated[
+        str, typer.Option(metavar="LIST", help="Strengths of stylizations, a column each.")
+    ] = "0.25,0.5,0.75,1",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the sheet goes.")] = preview_command.KEPT,
+    as_json: Json = False,
+) -> int:
+    """Show a few frames before and after, under several strengths; publishes nothing."""
+    return preview_command.command(job, overrides or [], video, at, frames, strengths, out, as_json)
+
+
+@app.command(epilog=examples_of("run"))
 @guarded
 def run(
     job: Job,
@@ -101,6 +135,16 @@ def run(
         bool, typer.Option("--keep-going", help="However many videos fail, go on: the default.")
     ] = False,
     allow_partial: Partial = False,
+    as_json: Json = False,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="REELWEAVE_WEBHOOK",
+            show_envvar=True,
+            help="POST the summary there as JSON, however the run ends.",
+        ),
+    ] = None,
 ) -> int:
     """Run or resume a job.
 
@@ -110,38 +154,70 @@ def run(
     if keep_going and max_failures is not None:
         raise SpecError("--keep-going allows any number of failures and --max-failures does not; give one")
     options = with_partial(overrides, allow_partial)
-    return run_command.command(job, options, address, only is Only.quarantined, max_failures)
+    quarantined = only is Only.quarantined
+    return run_command.command(job, options, address, quarantined, max_failures, as_json, webhook)
 
 
-@app.command()
+@app.command(epilog=examples_of("status"))
 @guarded
 def status(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
     """Show what is done, left and quarantined, from the store alone."""
     return status_command.command(out, endpoint_url, as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("verify"))
 @guarded
 def verify(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
     """Measure every published video again and compare it with its manifest row."""
     return verify_command.command(out, endpoint_url, as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("report"))
 @guarded
-def report(out: Out, endpoint_url: Endpoint = None) -> int:
+def report(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
     """Write the HTML report of the latest run again."""
-    return report_command.command(out, endpoint_url)
+    return report_command.command(out, endpoint_url, as_json)
 
 
-@app.command()
+@app.command(epilog=examples_of("compare"))
 @guarded
-def clean(out: Out, endpoint_url: Endpoint = None) -> int:
-    """Remove the work files, once every video is published."""
-    return clean_command.command(out, endpoint_url)
+def compare(
+    out: Out,
+    video: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which one, by the end of its path; if there are several."),
+    ] = None,
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The clip to write.")] = Path("compare.mp4"),
+    layout: Annotated[
+        compare_command.Layout, typer.Option(help="Next to each other, or one picture divided in the middle.")
+    ] = "side",
+    at: Annotated[float, typer.Option(metavar="SEC", help="Where the clip begins.", min=0.0)] = 0.0,
+    seconds: Annotated[float, typer.Option(help="How long it is.", min=0.001)] = 10.0,
+    endpoint_url: Endpoint = None,
+) -> int:
+    """Write a clip that shows a published video beside its source."""
+    return compare_command.command(out, video, to, layout, at, seconds, endpoint_url)
 
 
-@app.command()
+@app.command(epilog=examples_of("clean"))
+@guarded
+def clean(
+    out: Out,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="Remove what is older, such as 7d or 12h, published or not."),
+    ] = None,
+    as_json: Json = False,
+    endpoint_url: Endpoint = None,
+) -> int:
+    """Remove the work files: all, once every video is published, or those above an age.
+
+    What a later run needs again of them it computes again.
+    """
+    return clean_command.command(out, endpoint_url, as_json, older_than)
+
+
+@app.command(epilog=examples_of("bench"))
 @guarded
 def bench(
     name: Annotated[
@@ -150,6 +226,7 @@ def bench(
             metavar="NAME",
             help=f"One of {bench_command.listed(bench_command.BENCHMARKS)}.",
             show_default=False,
+            autocompletion=lambda: sorted(bench_command.BENCHMARKS),
         ),
     ],
     as_json: Json = False,
@@ -192,7 +269,7 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-@app.command("train-embedded")
+@app.command("train-embedded", epilog=examples_of("train-embedded"))
 @guarded
 def train_embedded(
     pictures: Annotated[

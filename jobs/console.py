@@ -6,7 +6,9 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec
@@ -74,6 +76,19 @@ def quiet_stdout() -> Iterator[None]:
         undo.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
         sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Let SIGTERM, a scheduler's way to end a process, raise KeyboardInterrupt as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _inner(error: BaseException) -> BaseException:

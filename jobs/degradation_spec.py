@@ -281,11 +281,12 @@ class TemporalBlur(Section):
 
 #: Degradations after which there are fewer frames than before, and what a job does instead.
 CHANGE_THE_COUNT = {
-    "temporal_average": "a job keeps every frame and its time; long exposures cannot be undone here",
+    "temporal_average": "a job keeps every frame and its time; frames that were blended with neighbours "
+    "at an unchanged rate are 'temporal_blur'",
     "temporal_subsampling": "a job keeps every frame and its time; no frames are made between them",
     "frame_interpolation": "a job keeps every frame and its time; no frames are made between them",
-    "interlace": "a job keeps every frame and its time; 'video: {interlaced: deinterlace}' makes one whole "
-    "picture of each",
+    "interlace": "a job keeps every frame and its time; 'video: {interlaced: auto}' makes one whole picture "
+    "of each (bwdif) before a model sees them",
 }
 
 

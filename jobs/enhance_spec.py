@@ -162,6 +162,27 @@ class VideoLatent(_Sampler):
     flow: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
 
 
+class Svi(_Sampler):
+    """Clips as one sample (Kwon and Ye 2025): one noise for a scene, conjugate gradients on all frames of a
+    window, renoise with a share ``eta`` of fresh noise. Needs ``sharing: none``."""
+
+    name: Literal["svi"]
+    strength: Strength = 0.3
+    eta: Share | None = None
+    lam: Weight | None = None
+    iterations: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+
+class Lvtino(Section):
+    """LATINO for clips (Spagnoletti, Almansa and Pereyra 2025) with a few-step model, in turns with the video
+    model of ``checkpoint`` where there is one: a folder that `operators.solvers.wan_video` reads. Needs
+    ``sharing: none``."""
+
+    name: Literal["lvtino"]
+    checkpoint: Place | None = None
+    delta: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+
+
 class Cddb(Section):
     """Diffusion bridge with data consistency (Chung, Kim and Ye 2023) and weights of its own: a folder with
     ``checkpoint.json``, see `operators.solvers.image_bridge`. Frames share no attention in it."""
@@ -186,9 +207,14 @@ Solver = Annotated[
     | Latino
     | FlowSampler
     | VideoLatent
+    | Svi
+    | Lvtino
     | Cddb,
     Field(discriminator="name"),
 ]
+
+
+KnownDegradation = Annotated[Degradation, Field(discriminator="kind")]
 
 
 class Restore(Section):
@@ -198,13 +224,13 @@ class Restore(Section):
     2022), 1 or more, or cfgpp (Chung et al. 2025), between 0 and 1.
     """
 
-    degradation: Annotated[Degradation, Field(discriminator="kind")]
+    degradation: KnownDegradation
     solver: Solver = Dpir()
     prompt: str | None = None
     guidance: Annotated[float, Field(ge=0.0, le=50.0)] | None = None
     rule: Literal["cfg", "cfgpp"] | None = None
 
-    @field_validator("degradation", mode="before")
+    @field_validator("degradation", mode="before", json_schema_input_type=KnownDegradation | Literal["auto"])
     @classmethod
     def _auto_is_a_word(cls, degradation: Any) -> Any:
         return {"kind": degradation} if degradation == "auto" else degradation
@@ -231,6 +257,23 @@ class Restore(Section):
         return self
 
     @model_validator(mode="after")
+    def _dreamsampler_has_a_hole_for_its_prompt(self) -> Self:
+        if self.solver.name != "dreamsampler" or not self.prompt:
+            return self
+        if self.guidance is not None:
+            raise problem(
+                "dreamsampler weighs its prompt by the level; leave guidance and rule out, or take treg",
+                "guidance",
+            )
+        if self.degradation.kind not in ("inpainting", "auto"):
+            raise problem(
+                f"dreamsampler reads a prompt in holes, and {self.degradation.kind} leaves none; leave the "
+                "prompt out, or take treg",
+                "prompt",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _solver_fits_the_degradation(self) -> Self:
         refused = misfit(self.solver.name, self.degradation.model_dump())
         if refused:
@@ -238,11 +281,22 @@ class Restore(Section):
         return self
 
 
-class Stylize(Section):
-    """Move frames towards the look of a reference picture, of several, or of a prompt; ``strength`` 1 forgets
-    the most content.
+class Keep(Section):
+    """Regions that stay as they were, faces or logos: white in ``mask``, a picture or a video with one per
+    frame, of the size that frames have at this stage. ``feather``: width in pixels of the soft edge around
+    them. A mask alone may be written in its place."""
 
-    ``content`` says how the rest of it is kept. ``guidance`` is how much the prompt counts: by ``rule`` cfg
+    mask: Place
+    feather: Annotated[int, Field(ge=0, le=256)] = 8
+
+
+class Stylize(Section):
+    """Move frames towards the look of a reference picture, of several, or of a prompt.
+
+    ``strength``: how far colours go towards the reference; below 0.5 less of the schedule is walked as well.
+    ``depth``: the share of the schedule that is; more lets more of the content change. ``colour_lock``: only
+    luma is stylized, chroma stays the source's. ``keep``: regions that stay as they were. ``content`` says
+    how the content is kept. ``guidance`` is how much the prompt counts: by ``rule`` cfg
     (Ho and Salimans 2022), 1 (not at all) or more, or cfgpp (Chung et al. 2025), between 0 and 1. ``blend``
     adds further prompts with weights.
     """
@@ -254,7 +308,15 @@ class Stylize(Section):
     guidance: Annotated[float, Field(ge=0.0, le=50.0)] = 1.0
     rule: Literal["cfg", "cfgpp"] | None = None
     blend: Annotated[tuple[Blend, ...], Field(max_length=8, strict=False)] = ()
-    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    depth: Annotated[float, Field(gt=0.0, le=1.0)] = 0.4
+    colour_lock: bool = False
+    keep: Keep | None = None
+
+    @field_validator("keep", mode="before", json_schema_input_type=Keep | str | None)
+    @classmethod
+    def _keep_may_be_a_mask_alone(cls, keep: Any) -> Any:
+        return {"mask": keep} if isinstance(keep, str) else keep
 
     @field_validator("method", mode="before")
     @classmethod

@@ -47,6 +47,7 @@ def plan_json(plan: JobPlan) -> dict[str, Any]:
         "estimate": plan.estimate,
         "warnings": list(plan.warnings),
         "auto": plan.auto,
+        "scene_ranges": plan.scene_ranges,
     }
 
 

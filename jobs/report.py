@@ -1,83 +1,37 @@
-"""The report of a run: one self-contained HTML page with pictures, figures and the quarantine list."""
+"""`reelweave report`: one self-contained HTML page about a run: pictures, figures, and what was refused."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from jobs.console import DONE, quiet_stdout, say
+from jobs.console import DONE, print_json, quiet_stdout, say
+from jobs.frames import Rgb
 from jobs.outputs import open_output
+from jobs.report_page import Measures, Refusal, ReportPage
+from jobs.report_run import rows_of_run, throughput, timeline
+from jobs.report_videos import figures, section_of
 from pipeline.errors import ReelweaveError, SpecError
 from pipeline.redact import redacted
-from pipeline.settings import StorageSettings
 
 if TYPE_CHECKING:
     from pipeline.manifest import VideoRow
     from pipeline.store import Store
 
-_SHARES = (0.12, 0.5, 0.88)
-# Reports stay small: pictures of this many videos, and of files up to this size.
+__all__ = ["Measures", "ReportPage", "command", "render_report", "write_report"]
+
+# Reports stay small: sections with pictures of this many videos, names of this many more.
 _MAX_VIDEOS = 12
-_MAX_BYTES = 512 << 20
+_MAX_LISTED = 500
+#: Frames that are measured, over all videos with a section.
+_MEASURED = 240
 
 
-@dataclass(frozen=True)
-class Measures:
-    """A table of figures; the first column names the row."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture as a ``data:`` URI."""
-
-    label: str
-    uri: str
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The same moment of several videos side by side."""
-
-    caption: str
-    pictures: tuple[Picture, ...]
-
-
-@dataclass(frozen=True)
-class VideoSection:
-    """What the page says about one published video; ``note`` tells why pictures are missing."""
-
-    title: str
-    facts: tuple[tuple[str, str], ...]
-    moments: tuple[Moment, ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class ReportPage:
-    """Everything on the page. ``quarantined`` holds (video, code, error)."""
-
-    title: str
-    run_id: str
-    facts: tuple[tuple[str, str], ...]
-    measures: tuple[Measures, ...]
-    videos: tuple[VideoSection, ...]
-    more_videos: int
-    quarantined: tuple[tuple[str, str, str], ...]
-    versions: tuple[tuple[str, str], ...]
-    job_yaml: str
-
-
-def command(out: str, endpoint_url: str | None) -> int:
+def command(out: str, endpoint_url: str | None, as_json: bool = False) -> int:
     """Write the report of the newest run again, from the store."""
     from jobs.status import plan_paths
     from pipeline.manifest import read_video_rows
@@ -88,6 +42,8 @@ def command(out: str, endpoint_url: str | None) -> int:
         if not plans:
             raise SpecError(f"{store.root}: no job has written here; give the output of a job", field="OUT")
         uri = write_report(store, plans[-1].split("/")[1], read_video_rows(store))
+    if as_json:
+        print_json({"report": uri})
     say(f"wrote {uri}")
     return DONE
 
@@ -112,7 +68,14 @@ def write_report(
 
 
 def render_report(page: ReportPage) -> str:
-    """The page as HTML; every text is escaped."""
+    """The page as HTML; every text is escaped, and no script but the page's own runs in it."""
+    script = files("jobs.templates").joinpath("report.js").read_text(encoding="utf-8")
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return render("report.html.j2", page=page, script=script, allowed=allowed)
+
+
+def render(template: str, **facts: Any) -> str:
+    """A template of this package as HTML; every text is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -122,7 +85,7 @@ def render_report(page: ReportPage) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(page=page)
+    return environment.get_template(template).render(**facts)
 
 
 def build_page(
@@ -133,92 +96,89 @@ def build_page(
     measures: tuple[Measures, ...],
 ) -> ReportPage:
     """Collect what the page says from the manifest rows and the run's files."""
+    from jobs.report_quality import borders_of
+    from pipeline.manifest import read_chunk_rows
+
     done = [row for row in rows if row.status == "done"]
     refused = [row for row in rows if row.status == "quarantined"]
+    left = _left(store, run_id, {row.video_uri for row in rows})
     metrics = _json_object(store, f"runs/{run_id}/metrics.json")
     job_yaml = _text(store, f"runs/{run_id}/job.yaml")
+    chunks = read_chunk_rows(store)
+    of_run = rows_of_run(chunks, run_id, metrics.get("seconds"))
+    style = _style_picture(store, job_yaml)
+    shown = done[:_MAX_VIDEOS]
     versions: dict[str, str] = {}
     for row in done:
         versions.update({str(name): str(value) for name, value in row.versions.items()})
     facts = [
         ("videos done", str(len(done))),
         ("quarantined", str(len(refused))),
+        *([("left", str(len(left)))] if left else []),
         ("frames", f"{sum(row.frames for row in done):,}"),
-        *_figures(metrics),
+        *figures(metrics),
     ]
     return ReportPage(
         title=_job_name(job_yaml) or "reelweave",
         run_id=run_id,
         facts=tuple(facts),
         measures=measures,
-        videos=tuple(_section(store, row, columns.get(row.video_uri)) for row in done[:_MAX_VIDEOS]),
+        videos=tuple(
+            section_of(
+                store,
+                row,
+                columns.get(row.video_uri),
+                borders_of(chunks, row.video_uri),
+                style,
+                _MEASURED // len(shown),
+            )
+            for row in shown
+        ),
+        listed=tuple(row.output_rel for row in done[_MAX_VIDEOS : _MAX_VIDEOS + _MAX_LISTED]),
         more_videos=max(0, len(done) - _MAX_VIDEOS),
-        quarantined=tuple((row.video_uri, row.code, row.error) for row in refused),
+        left=tuple(left[:_MAX_LISTED]),
+        quarantined=tuple(
+            Refusal(row.video_uri, row.code, row.error, row.stage, row.attempts, row.node) for row in refused
+        ),
+        throughput=throughput(of_run),
+        timeline=timeline(of_run),
+        digests=_digests(job_yaml, done),
         versions=tuple(sorted(versions.items())),
         job_yaml=job_yaml,
     )
 
 
-def moments(columns: Sequence[tuple[str, str]]) -> tuple[Moment, ...]:
-    """Three moments of (label, local path) videos; the first one is the clock.
+def _left(store: Store, run_id: str, known: set[str]) -> list[str]:
+    """Videos that the run planned and that are neither done nor quarantined."""
+    from jobs.status import planned_videos
 
-    Raises SourceError when a video does not decode.
-    """
-    from jobs.frames import jpeg_uri, shots_at, shots_at_shares
-
-    clock = shots_at_shares(columns[0][1], _SHARES)
-    times = [shot.seconds for shot in clock]
-    rows = [clock, *(shots_at(path, times) for _, path in columns[1:])]
-    labels = [label for label, _ in columns]
-    return tuple(
-        Moment(
-            f"{float(times[at]):.2f} s",
-            tuple(Picture(label, jpeg_uri(row[at].rgb)) for label, row in zip(labels, rows, strict=True)),
-        )
-        for at in range(len(times))
-    )
+    path = f"runs/{run_id}/plan.json"
+    return sorted(set(planned_videos(store, path)) - known) if store.exists(path) else []
 
 
-def _section(store: Store, row: VideoRow, columns: Sequence[tuple[str, str]] | None) -> VideoSection:
-    shown: tuple[Moment, ...] = ()
-    note = ""
+def _digests(job_yaml: str, done: Sequence[VideoRow]) -> tuple[tuple[str, str], ...]:
+    """Digests of what all videos have in common; more than one value where they were made by several jobs."""
+    named = {
+        "job file SHA-256": {hashlib.sha256(job_yaml.encode()).hexdigest()} if job_yaml else set(),
+        "spec": {row.spec_digest for row in done},
+        "model": {row.model_digest for row in done},
+        "style references": {row.style_digest for row in done},
+    }
+    return tuple((name, ", ".join(sorted(values - {""}))) for name, values in named.items() if values - {""})
+
+
+def _style_picture(store: Store, job_yaml: str) -> Rgb | None:
+    """The reference of the job's last stylization; None without one, or where it can no longer be read."""
+    from jobs.spec import parse_spec
+    from jobs.yaml_source import parse_yaml
+    from pipeline.pictures import load_pictures
+
     try:
-        with ExitStack() as files:
-            if columns is None:
-                columns = [
-                    ("before", _local_copy(files, row.video_uri, store.storage)),
-                    ("after", _local_copy(files, store.uri(row.output_rel), store.storage)),
-                ]
-            shown = moments(columns)
-    except (ReelweaveError, OSError) as error:
-        note = f"No pictures: {error}"
-    facts = [
-        ("source", row.video_uri),
-        ("output", row.output_uri),
-        ("frames", str(row.frames)),
-        ("frames md5", row.frames_md5),
-        *_figures(row.metrics),
-        *(("warning", text) for text in row.warnings),
-        *(("dropped stream", text) for text in row.dropped_streams),
-    ]
-    return VideoSection(row.output_rel, tuple(facts), shown, note)
-
-
-def _local_copy(files: ExitStack, uri: str, storage: StorageSettings) -> str:
-    """A local path with the bytes of ``uri``; copies live until ``files`` closes."""
-    from pipeline.filesystem import is_local, local_path, open_filesystem, typed_errors
-
-    if is_local(uri):
-        return local_path(uri)
-    filesystem, path = open_filesystem(uri, storage)
-    folder = files.enter_context(tempfile.TemporaryDirectory(prefix="reelweave-report-"))
-    target = str(Path(folder) / "video")
-    with typed_errors(uri, "read it for the report"):
-        size = int(filesystem.size(path) or 0)
-        if size > _MAX_BYTES:
-            raise SpecError(f"{uri} is larger than {_MAX_BYTES >> 20} MiB", field="OUT")
-        filesystem.get_file(path, target)
-    return target
+        settings = parse_spec(parse_yaml(job_yaml, field="job.yaml", origin="job.yaml") or {}).to_settings()
+        styles = load_pictures(settings).styles
+    except ReelweaveError:
+        return None
+    return styles[max(styles)] if styles else None
 
 
 def _text(store: Store, path: str) -> str:
@@ -236,15 +196,3 @@ def _json_object(store: Store, path: str) -> dict[str, Any]:
 def _job_name(job_yaml: str) -> str:
     first = next((line for line in job_yaml.splitlines() if line.startswith("name:")), "")
     return first.partition(":")[2].strip().strip("'\"")
-
-
-_SAID_ELSEWHERE = ("run_id", "videos", "done", "quarantined", "frames", "name")
-
-
-def _figures(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of the single figures and words among ``metrics``."""
-    return [
-        (str(name).replace("_", " "), f"{value:,.4g}" if isinstance(value, float) else str(value))
-        for name, value in metrics.items()
-        if name not in _SAID_ELSEWHERE and isinstance(value, int | float | str)
-    ]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jobs.console import DONE, QUARANTINED, quiet_stdout, say
+from jobs.console import DONE, QUARANTINED, print_json, quiet_stdout, say, termination_interrupts
 from jobs.progress import progress
 from jobs.spec import JobSpec, load_spec
+from jobs.webhook import posted_at_end
 from pipeline.errors import ReelweaveError
 from pipeline.job_warnings import job_warnings
+from pipeline.redact import redacted
 from pipeline.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -25,20 +27,28 @@ def command(
     address: str | None,
     only_quarantined: bool,
     max_failures: int | None,
+    as_json: bool = False,
+    webhook: str | None = None,
 ) -> int:
     """Run a job file; exit code 0 when all is done, 3 when some videos are quarantined."""
-    spec = load_spec(job, overrides)
-    settings = with_address(spec.to_settings(), address)
-    for warning in job_warnings(settings):
-        say(f"warning: {warning}")
-    with quiet_stdout():
-        with progress() as show:
-            summary = run_spec(
-                spec, settings, show, only_quarantined=only_quarantined, max_failures=max_failures
-            )
-        write_run_report(settings, summary)
+    with posted_at_end(webhook) as told:
+        spec = load_spec(job, overrides)
+        settings = with_address(spec.to_settings(), address)
+        told |= {"name": settings.name, "output": settings.output}
+        for warning in job_warnings(settings):
+            say(f"warning: {warning}")
+        with termination_interrupts(), quiet_stdout():
+            with progress() as show:
+                summary = run_spec(
+                    spec, settings, show, only_quarantined=only_quarantined, max_failures=max_failures
+                )
+            write_run_report(settings, summary)
+        facts, code = summary_json(settings, summary), QUARANTINED if summary.quarantined else DONE
+        told |= {"status": "quarantined" if code else "done", "exit_code": code, **facts}
     say_summary(settings, summary)
-    return QUARANTINED if summary.quarantined else DONE
+    if as_json:
+        print_json(facts)
+    return code
 
 
 def run_spec(
@@ -77,6 +87,20 @@ def write_run_report(settings: JobSettings, summary: RunSummary) -> None:
         write_report(Store(settings.output, settings.storage), summary.run_id, summary.rows)
     except (ReelweaveError, OSError, ValueError) as error:
         say(f"the report could not be written: {error}")
+
+
+def summary_json(settings: JobSettings, summary: RunSummary) -> dict[str, Any]:
+    """The object that ``run --json`` prints: the summary, and where to look."""
+    facts = {field.name: getattr(summary, field.name) for field in dataclasses.fields(summary)}
+    refused = [row for row in facts.pop("rows") if row.status == "quarantined"]
+    root = settings.output.rstrip("/")
+    return {
+        "name": settings.name,
+        **facts,
+        "refused": [{"video_uri": r.video_uri, "code": r.code, "error": redacted(r.error)} for r in refused],
+        "output": settings.output,
+        "report": f"{root}/runs/{summary.run_id}/report.html",
+    }
 
 
 def say_summary(settings: JobSettings, summary: RunSummary) -> None:

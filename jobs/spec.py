@@ -11,12 +11,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from jobs.enhance_spec import Enhancement
 from jobs.places import Place, absolute, refuse_credentials, refuse_userinfo
+from jobs.scene_spec import SceneSpec, require_common
 from jobs.spec_base import Section, problem, suggestion
 from jobs.spec_problems import spec_error
-from jobs.yaml_source import apply_override, dump_yaml, parse_yaml
+from jobs.yaml_source import apply_override, dump_yaml, parse_yaml, set_value
 from pipeline.auto_degradation import AUTO
 from pipeline.errors import SpecError
 from pipeline.settings import (
@@ -33,6 +35,7 @@ from pipeline.settings import (
     Limits,
     Precision,
     Rotation,
+    SceneOverride,
     SizeChange,
     StorageSettings,
     Timestamps,
@@ -93,7 +96,7 @@ class NoiseSpec(Section):
 class ConsistencySpec(Section):
     """How frames share attention; see `pipeline.settings.ConsistencySettings`."""
 
-    sharing: str = ConsistencySettings.sharing
+    sharing: Annotated[str, Field(json_schema_extra={"enum": list(POLICIES)})] = ConsistencySettings.sharing
     anchors: Annotated[int, Field(ge=1, le=16)] = ConsistencySettings.anchors
     knots: Knots = ConsistencySettings.knots
     knot_every: Annotated[int, Field(ge=2, le=256)] = ConsistencySettings.knot_every
@@ -210,7 +213,7 @@ class VideoSpec(Section):
     alpha: Literal["auto", "keep", "drop", "reject"] = "auto"
     hdr: Hdr = VideoPolicy.hdr
 
-    @field_validator("assume_fps", mode="before")
+    @field_validator("assume_fps", mode="before", json_schema_input_type=str | float | None)
     @classmethod
     def _is_a_rate(cls, rate: Any) -> Any:
         if rate is None or isinstance(rate, bool) or not isinstance(rate, (str, int, float)):
@@ -248,12 +251,15 @@ class LimitsSpec(Section):
     max_streams: Annotated[int, Field(ge=1)] = Limits.max_streams
 
 
+Places = Annotated[tuple[Place, ...], Field(min_length=1, strict=False)]
+
+
 class JobSpec(Section):
     """One job file, complete and consistent; local paths are absolute."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    source: Annotated[tuple[Place, ...], Field(min_length=1, strict=False)]
+    source: Places
     output: Place
     storage: StorageSpec = StorageSpec()
     model: Annotated[str, Field(min_length=1)] = JobSettings.model
@@ -266,8 +272,9 @@ class JobSpec(Section):
     cluster: ClusterSpec = ClusterSpec()
     limits: LimitsSpec = LimitsSpec()
     torch_threads: Annotated[int, Field(ge=1, le=256)] = JobSettings.torch_threads
+    scenes: Annotated[tuple[SceneSpec, ...], Field(strict=False)] = ()
 
-    @field_validator("source", mode="before")
+    @field_validator("source", mode="before", json_schema_input_type=str | Places)
     @classmethod
     def _one_or_many(cls, source: Any) -> Any:
         return (source,) if isinstance(source, str) else source
@@ -321,7 +328,11 @@ class JobSpec(Section):
                     "consistency.sharing",
                 )
             if item.restore is not None and item.restore.degradation.kind == AUTO:
-                raise problem("flow needs a known degradation; name it, or leave flow out", where)
+                raise problem(
+                    "frames are restored together only where the degradation is known; name it, or take "
+                    "another solver",
+                    where,
+                )
         return self
 
     @model_validator(mode="after")
@@ -345,6 +356,24 @@ class JobSpec(Section):
                 "video.alpha",
             )
         return self
+
+    @model_validator(mode="after")
+    def _scenes_fit(self) -> Self:
+        for position in range(len(self.scenes)):
+            self._scene_list(position)
+        return self
+
+    def _scene_list(self, position: int) -> tuple[dict[str, Any], ...]:
+        """The ``enhance`` list under one entry of ``scenes``. Raises a validation problem."""
+        data = self.model_dump(mode="json", exclude_none=True, exclude={"scenes"})
+        try:
+            for path, value in self.scenes[position].set.items():
+                set_value(data, path, copy.deepcopy(value))
+            own = parse_spec(data).enhance
+            require_common([item.to_dict() for item in self.enhance], [item.to_dict() for item in own])
+        except (SpecError, PydanticCustomError) as error:
+            raise problem(str(error), f"scenes.{position}.set") from None
+        return tuple(item.to_dict() for item in own)
 
     @property
     def _alpha_fits(self) -> bool:
@@ -380,6 +409,10 @@ class JobSpec(Section):
             cluster=ClusterSettings(**self.cluster.model_dump()),
             limits=Limits(**self.limits.model_dump()),
             torch_threads=self.torch_threads,
+            scenes=tuple(
+                SceneOverride(entry.video, entry.scenes, self._scene_list(position))
+                for position, entry in enumerate(self.scenes)
+            ),
         )
 
     def to_yaml(self) -> str:

@@ -40,7 +40,6 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
-
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         """Characters that JSON writes as two escapes come out as one; half of a pair is none."""
         value: Any = super().construct_scalar(node)
@@ -118,11 +117,19 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         raise SpecError(
             f"--set {override}: expected a path and a value such as encode.crf=20", field=path or "--set"
         )
-    parsed = parse_yaml(value, field=path, origin=f"--set {path}")
+    set_value(data, path, parse_yaml(value, field=path, origin=f"--set {path}"))
+
+
+def set_value(data: dict[str, Any], path: str, value: Any) -> None:
+    """Set ``a.b.0.c`` to plain data in place; missing mappings are created, list positions must exist.
+
+    Raises SpecError naming the path when it cannot be followed.
+    """
+    parts = path.split(".")
     here: Any = data
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
-        here = _enter(here, part, parsed if last else {}, last, ".".join(parts[:depth]), path)
+        here = _enter(here, part, value if last else {}, last, ".".join(parts[:depth]), path)
 
 
 def _enter(here: Any, part: str, value: Any, last: bool, above: str, path: str) -> Any:

@@ -1,28 +1,29 @@
 """LatentModel: VAE, network, noise schedule and conditioning of one latent diffusion checkpoint.
 
-Loads Stable-Diffusion-class checkpoints in the diffusers layout (SD1.5, SD2.x, SDXL and the embedded
-model): ``vae/``, ``unet/``, ``scheduler/`` and, where there are prompts, ``tokenizer[_2]/`` and
-``text_encoder[_2]/``. Weights are safetensors only, and no code is taken from a checkpoint.
+Loads Stable-Diffusion-class checkpoints in the diffusers layout (SD1.5, SD2.x, SDXL, the embedded model, and
+SD3): ``vae/``, ``unet/`` or ``transformer/``, ``scheduler/`` and, where there are prompts, ``tokenizer[_n]/``
+and ``text_encoder[_n]/``. Weights are safetensors only, and no code is taken from a checkpoint.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from operators.checkpoint_files import load_part, read_json
 from operators.complement import LatentComplement
 from operators.errors import ModelError
 from operators.klt import BlockKLT, load_klt
+from operators.mmdit import is_mmdit, largest_side, load_mmdit, mmdit_output
 from operators.model_card import verify_weights
 from operators.noise import keyed_normal
 from operators.noise_schedule import NoiseSchedule
@@ -30,17 +31,10 @@ from operators.solvers.base import Prediction
 from operators.solvers.guidance import Branches, mixed
 from operators.solvers.levels import level_of_alpha
 from operators.solvers.parametrisation import PARAMETRISATIONS
+from operators.text_encoders import Conditioning, TextEncoders, ThreeTextEncoders
 
 EMBEDDED = Path(__file__).parent / "embedded"
 _HUB_PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model"]
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What the network is told besides z and t: ``tokens`` [1, L, D], and for SDXL ``pooled`` [1, P]."""
-
-    tokens: Tensor
-    pooled: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -65,9 +59,9 @@ class LatentModel:
     def __init__(
         self,
         vae: AutoencoderKL | BlockKLT,
-        unet: UNet2DConditionModel,
+        unet: UNet2DConditionModel | SD3Transformer2DModel,
         schedule: NoiseSchedule,
-        text: TextEncoders | None,
+        text: TextEncoders | ThreeTextEncoders | None,
         latent: LatentFacts,
     ) -> None:
         self.vae, self.unet, self.text = vae, unet.eval(), text
@@ -96,14 +90,14 @@ class LatentModel:
         dtype = _dtype(precision, device)
         verify_weights(root)
         vae = _load_autoencoder(root, autoencoder, dtype, device)
-        unet = _load(UNet2DConditionModel, root, "unet", dtype)
-        schedule = NoiseSchedule.read(_read_json(root / "scheduler" / "scheduler_config.json"))
+        unet = _load_network(root, dtype)
+        schedule = NoiseSchedule.read(read_json(root / "scheduler" / "scheduler_config.json"))
         latent = _read_latent_facts(root / "latent.safetensors", device, dtype)
         return cls(
             vae,
             unet.to(device, memory_format=torch.channels_last),
             schedule,
-            TextEncoders.load(root, device, dtype),
+            _load_text(root, unet, device, dtype),
             latent,
         )
 
@@ -128,7 +122,14 @@ class LatentModel:
     @property
     def pixel_multiple(self) -> int:
         """Height and width of a picture must be multiples of this many pixels."""
+        if is_mmdit(self.unet):
+            return self.vae_factor * int(self.unet.config.patch_size)
         return self.vae_factor * int(2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    @property
+    def largest_side(self) -> int | None:
+        """Pixels that a picture may have along a side; None where any size will do."""
+        return largest_side(self.unet) * self.vae_factor if is_mmdit(self.unet) else None
 
     @property
     def latent_channels(self) -> int:
@@ -178,6 +179,8 @@ class LatentModel:
 
     def network(self, z: Tensor, t: int, condition: Conditioning) -> Tensor:
         """Raw network output [B, C, h, w] float32 at integer timestep ``t``."""
+        if is_mmdit(self.unet):
+            return mmdit_output(self.unet, z, t, condition)
         rows = z.shape[0]
         added: dict[str, Tensor] | None = None
         if condition.pooled is not None:
@@ -264,47 +267,6 @@ class BoundPrior:
         yield
 
 
-@dataclass(frozen=True)
-class TextEncoders:
-    """The CLIP text tower(s) of a checkpoint: one for SD1.5/SD2.x, two for SDXL."""
-
-    towers: tuple[tuple[Any, Any], ...]
-    device: str
-    dtype: torch.dtype
-
-    @classmethod
-    def load(cls, root: Path, device: str, dtype: torch.dtype) -> TextEncoders | None:
-        """Towers below ``root``, or None when the checkpoint has no ``text_encoder/``."""
-        from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
-        towers = []
-        for suffix in ("", "_2"):
-            folder = root / f"text_encoder{suffix}"
-            if not folder.is_dir():
-                continue
-            kind = CLIPTextModelWithProjection if suffix else CLIPTextModel
-            encoder = _load(kind, root, folder.name, dtype).to(device).eval().requires_grad_(False)
-            towers.append((CLIPTokenizer.from_pretrained(root / f"tokenizer{suffix}"), encoder))
-        return cls(tuple(towers), device, dtype) if towers else None
-
-    @torch.no_grad()
-    def encode(self, prompt: str) -> Conditioning:
-        """SD: last hidden state of the tower. SDXL: penultimate states of both, pooled of the second."""
-        states, pooled = [], None
-        for tokenizer, encoder in self.towers:
-            tokens = tokenizer(
-                prompt,
-                padding="max_length",
-                max_length=tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            )
-            out = encoder(tokens.input_ids.to(self.device), output_hidden_states=True)
-            states.append(out.last_hidden_state if len(self.towers) == 1 else out.hidden_states[-2])
-            pooled = None if len(self.towers) == 1 else out[0]
-        return Conditioning(torch.cat(states, dim=-1).to(self.dtype), pooled)
-
-
 def _locate(source: str) -> Path:
     if source == "embedded":
         return EMBEDDED
@@ -334,13 +296,18 @@ def _dtype(precision: str, device: str) -> torch.dtype:
     return table[precision]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing: the model is not in the diffusers layout") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+def _load_network(root: Path, dtype: torch.dtype) -> UNet2DConditionModel | SD3Transformer2DModel:
+    if (root / "transformer").is_dir():
+        return load_mmdit(root, dtype)
+    return load_part(UNet2DConditionModel, root, "unet", dtype)
+
+
+def _load_text(
+    root: Path, network: UNet2DConditionModel | SD3Transformer2DModel, device: str, dtype: torch.dtype
+) -> TextEncoders | ThreeTextEncoders | None:
+    if is_mmdit(network):
+        return ThreeTextEncoders.load(root, device, dtype, network.config.joint_attention_dim)
+    return TextEncoders.load(root, device, dtype)
 
 
 def _load_autoencoder(
@@ -350,33 +317,11 @@ def _load_autoencoder(
         return load_klt(root / "latent.safetensors").to(device)
     if autoencoder != "vae":
         raise ModelError(f"autoencoder {autoencoder!r} is unknown; use vae or analytic")
-    vae_config = _read_json(root / "vae" / "config.json")
+    vae_config = read_json(root / "vae" / "config.json")
     # fp16 overflows in autoencoders that ask for upcasting (SDXL); bf16 has the range.
     upcast = vae_config.get("force_upcast", True) and dtype == torch.float16
-    vae = _load(AutoencoderKL, root, "vae", torch.float32 if upcast else dtype)
+    vae = load_part(AutoencoderKL, root, "vae", torch.float32 if upcast else dtype)
     return vae.to(device, memory_format=torch.channels_last)
-
-
-def _load(kind: Any, root: Path, folder: str, dtype: torch.dtype) -> Any:
-    files = sorted((root / folder).glob("*.safetensors"))
-    if not files:
-        raise ModelError(
-            f"{root / folder} has no safetensors weights; convert the checkpoint "
-            "(pickle files are never loaded)"
-        )
-    only_variant = all(".fp16." in file.name for file in files)
-    try:
-        return kind.from_pretrained(
-            root,
-            subfolder=folder,
-            torch_dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            low_cpu_mem_usage=False,
-            variant="fp16" if only_variant else None,
-        )
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{root / folder} cannot be loaded: {error}") from error
 
 
 def _read_latent_facts(path: Path, device: str, dtype: torch.dtype) -> LatentFacts:

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from pipeline.failures import run_error
+from pipeline.failures import APART, run_error
 from pipeline.job_plan import VideoJob
 from pipeline.manifest import VideoRow
 from pipeline.tasks import TaskContext, assemble_video
@@ -24,6 +24,7 @@ class Assembly:
         self._context = context
         self._publish = publish
         self._queue: list[VideoJob] = []
+        self._suspected: list[VideoJob] = []
         self._running: dict[Any, VideoJob] = {}
 
     def start(self, video: VideoJob) -> None:
@@ -32,20 +33,29 @@ class Assembly:
         self._launch()
 
     def collect(self, *, wait: bool) -> None:
-        """Book what has ended; ``wait`` until everything has. Raises RunError when Ray gives up."""
-        while self._running or self._queue:
+        """Book what has ended; ``wait`` until everything has: suspects (`pipeline.attempt_book`) one at a
+        time in the end. Raises RunError when Ray gives up."""
+        while self._running or self._queue or (wait and self._suspected):
             self._launch()
+            if not self._running:
+                self._begin(self._suspected.pop(0), apart=True)
             ready, _ = ray.wait(list(self._running), num_returns=1, timeout=None if wait else 0)
             if not ready:
                 return
             for reference in ready:
-                self._publish(self._running.pop(reference), _outcome(reference))
+                video, outcome = self._running.pop(reference), _outcome(reference)
+                if isinstance(outcome, Failure) and outcome.code == APART:
+                    self._suspected.append(video)
+                else:
+                    self._publish(video, outcome)
 
     def _launch(self) -> None:
         while self._queue and len(self._running) < _IN_FLIGHT:
-            video = self._queue.pop(0)
-            reference = _ASSEMBLE.remote(video.task, video.row, self._context)
-            self._running[reference] = video
+            self._begin(self._queue.pop(0))
+
+    def _begin(self, video: VideoJob, *, apart: bool = False) -> None:
+        reference = _ASSEMBLE.remote(video.task, video.row, self._context, apart)
+        self._running[reference] = video
 
 
 def _outcome(reference: Any) -> VideoRow | Failure:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pipeline.video.types import VideoIndex
 
 
 Item = dict[str, Any]
+Value = TypeVar("Value")
 
 AUTO = "auto"
 #: Frames that are looked at, fewer where they are large: all of them are in memory together.
@@ -21,7 +22,8 @@ MOST_PIXELS = 2**26
 #: What a user should know before running such a job.
 LIMITS_OF_AUTO = (
     "degradation auto tells white noise, Gaussian blur and opaque overlays of each video. It does not tell "
-    "lost resolution, compression, motion blur, scratches, dust or lost colour; name those in the job."
+    "lost resolution, compression, motion blur, scratches, dust or lost colour; name those in the job. It "
+    "may miss overlays, most in small or short films; give those as boxes."
 )
 
 
@@ -55,6 +57,11 @@ def resolved(enhance: Sequence[Item], degradations: Sequence[Mapping[str, Any]])
         for degradation in degradations:
             found.append(({"restore": {**item["restore"], "degradation": dict(degradation)}}, origin))
     return Resolved(tuple(item for item, _ in found), tuple(origin for _, origin in found))
+
+
+def placed(by_item: Mapping[int, Value], own: Resolved) -> dict[int, Value]:
+    """What belongs to items of the job's list, by the places of the same items in ``own``."""
+    return {at: by_item[origin] for at, origin in enumerate(own.origins) if origin in by_item}
 
 
 def described(estimate: Mapping[str, Any]) -> str:

@@ -87,7 +87,8 @@ class Books:
             write_quarantined(self._store, row, self._fence)
             self.finished[row.video_uri] = row
             self._table.note(row)
-            self._on_event(Event("log", f"quarantined {row.video_uri}: {row.code}: {row.error}", 0, 0))
+            told = f"quarantined {row.video_uri}: {row.code}: {row.error}"
+            self._on_event(Event("quarantined", told, 0, 0))
         failed = sum(row.status == "quarantined" for row in self.finished.values())
         if self._max_failures is not None and failed > self._max_failures:
             raise RunError(

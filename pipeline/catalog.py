@@ -32,6 +32,7 @@ from pipeline.output_names import safe_relative
 from pipeline.redact import carries_credentials, redacted
 from pipeline.settings import StorageSettings
 from pipeline.store import checked_relative
+from pipeline.unlistable import unlistable_folders
 from pipeline.video.copy_name import COPY, COPY_EXTENSIONS
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -64,7 +65,8 @@ def resolve_catalog(
 
     An item is a file, a glob (``**`` crosses folders; names that begin with a dot need a pattern that
     does too), or a ``.parquet`` with a column ``uri``, whose files are placed relative to their common
-    folder. A single file that is absent stays in, to be quarantined as missing.
+    folder. A single file that is absent stays in, to be quarantined as missing; so does what a glob finds and
+    nobody can read, folders that cannot be listed among it.
 
     Raises SpecError, field ``source``: a folder, a glob without a match, an unreadable listing, two
     videos that would share an output; field ``output``: the output would be read as source next time.
@@ -142,12 +144,21 @@ def _resolve_glob(
     root = _fixed_folder(pattern)
     matches = re.compile(glob_translate(pattern)).match
     wants_hidden = any(part.startswith(".") for part in pattern[len(root) :].split("/"))
+    # What is neither file nor folder (a pipe, a link to nowhere) has a video's name: indexing says what is
+    # wrong with it. So it does of a folder that cannot be listed, in which there may be videos.
+    found = {
+        path
+        for path, info in fs.glob(pattern, detail=True).items()
+        if (not os.path.isdir(path) if is_local(item) else info["type"] == "file" and path[-1] != "/")
+    }
+    shut = unlistable_folders(root, pattern) if is_local(item) else []
+    if root in shut:
+        raise PermissionError(f"{root} cannot be listed")
     entries = []
-    for path, info in sorted(fs.glob(pattern, detail=True).items()):
+    for path in sorted({*found, *shut}):
         relative = path[len(root) :].removeprefix("/")
         hidden = any(part.startswith(".") for part in relative.split("/"))
-        is_file = os.path.isfile(path) if is_local(item) else info["type"] == "file" and path[-1] != "/"
-        if is_file and (wants_hidden or not hidden):
+        if wants_hidden or not hidden:
             entries.append(CatalogEntry(_uri(item, path), relative))
     if is_local(item) == is_local(output):
         _refuse_output_in_glob(item, matches, entries, output, extensions)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import SourceError
+from pipeline.item_masks import mask_of
 from pipeline.mask_clips import MaskSize
 
 Spec = Mapping[str, Any]
@@ -27,11 +28,12 @@ def require_fit(
     one. The message names the field, the sizes and what would fit.
     """
     for number, item in enumerate(enhance):
+        mask = mask_of(item)
+        if mask is not None and number in mask_sizes:
+            _require_mask(f"enhance.{number}.{mask.field}", mask_sizes[number], width, height, frames)
         if "restore" not in item:
             continue
         degradation = item["restore"]["degradation"]
-        if number in mask_sizes:
-            _require_mask(number, mask_sizes[number], width, height, frames)
         refused = _misfit(degradation, width, height)
         if refused:
             raise SourceError(
@@ -43,8 +45,7 @@ def require_fit(
         width, height = width * scale, height * scale
 
 
-def _require_mask(number: int, mask: MaskSize, width: int, height: int, frames: int) -> None:
-    field = f"enhance.{number}.restore.degradation.mask"
+def _require_mask(field: str, mask: MaskSize, width: int, height: int, frames: int) -> None:
     if (mask.height, mask.width) != (height, width):
         raise SourceError(
             f"{field} has {mask.width}x{mask.height} pixels, the frames have {width}x{height}; give a mask "

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load
 
-from operators.attention.install import install
+from operators.attention.install import session_of
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.policies.registry import Surroundings, build_policy, copies_of, matcher
 from operators.attention.policies.scene import Anchors, Independent, JointAnchors
@@ -35,6 +35,7 @@ from operators.style.methods import Styles
 from operators.style.transport import latent_statistics
 from operators.warped_noise import Moved, WarpedDraws, warped_frame_noise
 from pipeline.batches import batches_of, knots_around
+from pipeline.enhancement.kept import kept_of_source
 from pipeline.enhancement.motion import clip_flows, flow_pictures, moved_cells
 from pipeline.enhancement.references import (
     Arrays,
@@ -46,11 +47,11 @@ from pipeline.enhancement.references import (
     style_to_bytes,
 )
 from pipeline.enhancement.sizes import StageSizes
-from pipeline.enhancement.stages import StageBuilder, timesteps_of
+from pipeline.enhancement.stages import StageBuilder, style_timesteps
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import MemoryFullError, SourceError, SpecError
 from pipeline.sharing_policies import facts_of, needs_features, needs_motion
-from pipeline.windows import blur_radius, uses_flow, windows_of
+from pipeline.windows import blur_radius, noise_correlation, uses_flow, windows_of
 
 Made = TypeVar("Made")
 
@@ -104,10 +105,8 @@ class Enhancer:
             raise SpecError(f"model: {error}", field="model") from error
         self._resources = contextlib.ExitStack()
         # The decoder carries appearance; reading in all layers costs half as much again.
-        self.session = self._resources.enter_context(install(self.model.unet, decoder_only=True))
-        self.styles = {
-            number: style_from_bytes(blob, config.device) for number, blob in (styles or {}).items()
-        }
+        self.session = self._resources.enter_context(session_of(self.model.unet, decoder_only=True))
+        self.adopt(styles or {})
 
     @property
     def sizes(self) -> StageSizes:
@@ -130,6 +129,10 @@ class Enhancer:
         other.styles = {i: self.styles[at] for i, at in enumerate(origins) if at in self.styles}
         return other
 
+    def adopt(self, styles: Mapping[int, bytes]) -> None:
+        """Read these style references from now on, by stage, as `style` made them."""
+        self.styles = {number: style_from_bytes(blob, self.config.device) for number, blob in styles.items()}
+
     def close(self) -> None:
         """Give the UNet its own attention back."""
         self._resources.close()
@@ -141,7 +144,7 @@ class Enhancer:
         styles, shares = Styles(self.model, self.session), weights or [1.0] * len(pictures)
         try:
             with torch.no_grad():
-                recipe = styles.recipe(item, timesteps_of(item))
+                recipe = styles.recipe(item, style_timesteps(item))
                 prior, seen = BoundPrior(self.model), [self._style_picture(picture) for picture in pictures]
                 return style_to_bytes(build_bank(seen, shares, recipe, prior, self.config.model))
         except ModelError as error:
@@ -301,7 +304,7 @@ class Enhancer:
             source_digest=task.source_digest,
             scene=task.scene,
             frames=tuple(ordinals),
-            rho=self.config.consistency.rho,
+            rho=noise_correlation(self.config.enhance[number], self.config.consistency.rho),
             prefix=f"stage {number}",
             moved=moved if self.config.consistency.warp_noise else {},
         )
@@ -339,12 +342,14 @@ class Enhancer:
             finished = run_stage(
                 stages[0], padded, policy, trajectories, fusion=fusion, trace=trace, solvers=solvers
             )
+        made = []
         for unit, done in zip(units, finished, strict=True):
             _require_finite(unit.ordinals, done.pictures)
-        return [
-            dataclasses.replace(done, pictures=done.pictures[:, :, : height * scale, : width * scale])
-            for done in finished
-        ]
+            cropped = done.pictures[:, :, : height * scale, : width * scale]
+            mask = self._mask(task, number, unit)
+            pictures = kept_of_source(number, self.config.enhance[number], cropped, unit.y, mask)
+            made.append(dataclasses.replace(done, pictures=pictures))
+        return made
 
     def _windows(self, task: FrameTask, grid: Sequence[int]) -> dict[int, torch.Tensor]:
         """The first stage's pictures [3, h, w] by ordinal, where frames are restored together."""
@@ -371,14 +376,21 @@ class Enhancer:
     def _own_assets(self, task: FrameTask, number: int, units: Sequence[Unit]) -> list[Arrays]:
         """What the operator of stage ``number`` needs to know of the frames of each unit; once for all where
         it treats frames alike."""
-        if number in task.masks:
-            masks = task.masks[number]
-            return [{"mask": np.stack([masks[ordinal] for ordinal in unit.ordinals])} for unit in units]
+        if number in task.masks and "restore" in self.config.enhance[number]:
+            masks = [self._mask(task, number, unit) for unit in units]
+            return [{"mask": mask} for mask in masks if mask is not None]
         if self._stages.knows_time(number):
             return [
                 {"ordinals": np.array(unit.ordinals), "rows": np.array(unit.y.shape[2])} for unit in units
             ]
         return [{}]
+
+    def _mask(self, task: FrameTask, number: int, unit: Unit) -> np.ndarray[Any, Any] | None:
+        """Masks uint8 [B, h, w] of the frames of a unit, or [1, h, w] that all share; None without one."""
+        if number in task.masks:
+            return np.stack([task.masks[number][ordinal] for ordinal in unit.ordinals])
+        shared = self.config.masks.get(number)
+        return None if shared is None else shared[None]
 
     def _noise(
         self,
@@ -398,7 +410,7 @@ class Enhancer:
                 "scene": task.scene,
                 "frame": ordinal,
                 "purpose": f"stage {number} start",
-                "rho": self.config.consistency.rho,
+                "rho": noise_correlation(self.config.enhance[number], self.config.consistency.rho),
             }
             if self.config.consistency.warp_noise and ordinal in moved:
                 rows.append(warped_frame_noise(shape, moved=moved[ordinal], **key))

@@ -13,7 +13,8 @@ from pipeline.settings import Autoencoder, ConsistencySettings, Precision
 
 @dataclass(frozen=True)
 class EnhancerConfig:
-    """All an Enhancer needs; pickles small. ``masks`` holds uint8 pictures by index in ``enhance``."""
+    """All an Enhancer needs; pickles small. ``masks`` holds uint8 pictures by index in ``enhance``, 0 where
+    the file is white."""
 
     model: str
     precision: Precision
@@ -29,8 +30,8 @@ class EnhancerConfig:
 @dataclass(frozen=True)
 class FrameTask:
     """Which frames of which video: ``ordinals`` are absolute, ``scene`` numbers the scene. ``masks``: by
-    index in ``enhance`` the masks of frames that have one each, uint8 [h, w] by ordinal, 0 where there is a
-    hole. ``around``: the frames themselves and ``halo`` more on both sides, by ordinal, where frames are
+    index in ``enhance`` the masks of frames that have one each, uint8 [h, w] by ordinal, 0 where the file
+    is white. ``around``: the frames themselves and ``halo`` more on both sides, by ordinal, where frames are
     restored together; ``scene_range`` are first and last (exclusive) of the scene."""
 
     source_digest: str

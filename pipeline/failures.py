@@ -6,6 +6,7 @@ nobody's fault, may pass      storage, a full disk -> tried again; then the run 
 a node's fault                other code than the driver's -> the run stops
 a result that was lost        its bytes changed in the chunk store -> computed again in the same run
 the end of the run            not begun any more -> no failure at all; the video is left
+under suspicion               not begun beside others -> no failure; done apart
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from pipeline.video.nvenc import UNAVAILABLE
 from pipeline.work import Failure, UnitTask
 
 DRAINING = "draining"
+#: Not tried beside others; see `pipeline.attempt_book`.
+APART = "apart"
 LOST = "result_lost"
 STORE = "store"
 DISK_FULL = "disk_full"
 OTHER_CODE = "code_differs"
+#: What is wrong with one file, and not with another of the same content.
+OF_ONE_FILE = frozenset({"missing", "unreadable", "source_changed"})
 
 Outcome = Literal["retried", "quarantined", "stopped", "recomputed"]
 
@@ -43,6 +48,13 @@ def stops_the_run(failure: Failure) -> ReelweaveError | None:
     if failure.code in (DISK_FULL, OTHER_CODE):
         return RunError(failure.message)
     return None
+
+
+def raise_if_it_ends_the_run(failure: Failure) -> None:
+    """A full disk, or a worker without the job's encoder, says nothing about the video: quarantine none."""
+    error = stops_the_run(failure)
+    if error is not None:
+        raise error
 
 
 def run_error(error: BaseException) -> ReelweaveError:

@@ -14,10 +14,11 @@ task at a time, and an errored block would cost its neighbours.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +33,11 @@ from pipeline.cluster import Cluster, set_patience, start_ray
 from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
 from pipeline.errors import StoreError
-from pipeline.events import Event, OnEvent, phase_events
+from pipeline.events import Event, OnEvent
 from pipeline.failures import (
     DRAINING,
-    Outcome,
-    failure_of,
     outcome_of,
-    run_error,
-    stops_the_run,
+    raise_if_it_ends_the_run,
 )
 from pipeline.interruption import Interruption, watch_signals
 from pipeline.job_keys import JobKeys
@@ -54,13 +52,15 @@ from pipeline.job_plan import (
     quarantined_row,
 )
 from pipeline.keys import canonical_json, code_digest
-from pipeline.lease import Lease, hold_lease
+from pipeline.lease import hold_lease
 from pipeline.manifest import VideoRow, read_video_rows
 from pipeline.model_files import weights_digest
 from pipeline.model_fit import require_model_fit
+from pipeline.passes import Passes, by_key, start_row, unit_rows
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.preparation import Prepared, prepare_model, style_keys
 from pipeline.redact import redacted
+from pipeline.scene_overrides import require_named_videos
 from pipeline.settings import JobSettings
 from pipeline.settled import settled_videos
 from pipeline.store import Store
@@ -74,7 +74,7 @@ from pipeline.tasks import (
     index_source,
     transcode_unit,
 )
-from pipeline.work import Failure, UnitTask
+from pipeline.work import Failure
 
 #: Seconds a network step may take for one frame before the run is thought stuck (large frames on CPU).
 _PATIENCE_PER_FRAME = 60.0
@@ -120,6 +120,7 @@ def run_job(
     catalog = resolve_catalog(
         settings.source, settings.output, settings.storage, output_extensions(settings.encode.codec)
     )
+    require_named_videos(settings.scenes, [entry.uri for entry in catalog])
     if only_quarantined:
         refused = {row.video_uri for row in read_video_rows(store) if row.status == "quarantined"}
         catalog = [entry for entry in catalog if entry.uri in refused]
@@ -129,36 +130,37 @@ def run_job(
     digest = weights_digest(settings)
     require_model_fit(settings)
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
-    with (
-        hold_lease(store, run_id) as lease,
-        start_ray(settings.cluster) as cluster,
-        attempt_ledger(
-            run_id, store, lease.fence, settings.cluster.max_attempts, forget=only_quarantined
-        ) as ledger,
-        watch_signals(settings.cluster.drain_seconds, on_event, ledger) as interruption,
-    ):
-        store.discard_unfinished()
-        context = TaskContext(
-            settings.output,
-            settings.storage,
-            settings.limits,
-            settings.video,
-            settings.encode,
-            ledger,
-            code_digest(),
-            identity=not settings.enhance,
-            fence=lease.fence,
-            mask_clips=tuple((number, clip.video) for number, clip in pictures.clips.items()),
-        )
-        for clip in pictures.clips.values():
-            clip.commit(ChunkStore(store))
-        keys = JobKeys(settings, digest, cluster.device, mask_digests=pictures.mask_digests)
-        books = Books(store, run_id, lease.fence, on_event, max_failures)
-        run = _Run(run_id, settings, store, cluster, context, on_event, lease, interruption, books)
-        try:
-            return run.execute(catalog, keys, pictures, job_yaml, begun)
-        finally:
-            books.close(ours=lease.still_ours())
+    with contextlib.ExitStack() as last, start_ray(settings.cluster) as cluster:
+        # Taken when the cluster is there, and given back when its workers are gone.
+        lease = last.enter_context(hold_lease(store, run_id))
+        limit = settings.cluster.max_attempts
+        with (
+            attempt_ledger(run_id, store, lease.fence, limit, forget=only_quarantined) as ledger,
+            watch_signals(settings.cluster.drain_seconds, on_event, ledger) as interruption,
+        ):
+            store.discard_unfinished()
+            context = TaskContext(
+                settings.output,
+                settings.storage,
+                settings.limits,
+                settings.video,
+                settings.encode,
+                ledger,
+                code_digest(),
+                identity=not settings.enhance,
+                fence=lease.fence,
+                mask_clips=tuple((number, clip.video) for number, clip in pictures.clips.items()),
+            )
+            for clip in pictures.clips.values():
+                clip.commit(ChunkStore(store))
+            keys = JobKeys(settings, digest, cluster.device, mask_digests=pictures.mask_digests)
+            books = Books(store, run_id, lease.fence, on_event, max_failures)
+            passes = Passes(limit, books, lease, interruption, on_event)
+            run = _Run(run_id, settings, store, cluster, context, on_event, passes, interruption, books)
+            try:
+                return run.execute(catalog, keys, pictures, job_yaml, begun)
+            finally:
+                books.close(ours=lease.still_ours())
 
 
 @dataclass
@@ -171,7 +173,7 @@ class _Run:
     cluster: Cluster
     context: TaskContext
     on_event: OnEvent
-    lease: Lease
+    passes: Passes
     interruption: Interruption
     books: Books
 
@@ -254,17 +256,16 @@ class _Run:
 
     def _index(self, catalog: list[CatalogEntry]) -> list[tuple[CatalogEntry, Row]]:
         by_uri = {entry.uri: entry for entry in catalog}
-        rows = [_start_row(entry.uri, uri=entry.uri) for entry in catalog]
+        rows = [start_row(entry.uri, uri=entry.uri) for entry in catalog]
         found: dict[str, Row] = {}
-        for row in self._passes("indexing", rows, self._index_dataset):
+        for row, _ in self.passes.run("indexing", rows, self._index_dataset):
             found[row["uri"]] = row
         self.interruption.check()
         return [(by_uri[uri], found[uri]) for uri in sorted(found)]
 
     def _references(self, level: str, job: Job, config: Any, style_keys: Mapping[int, str]) -> None:
         units = [unit for video in self._open(job) for unit in video.references if unit.level == level]
-        owners = _by_key(units)
-        rows = [_unit_row(same[0]) for same in owners.values()]
+        owners = by_key(units)
 
         def dataset(rows: list[Row]) -> Any:
             return (
@@ -273,8 +274,8 @@ class _Run:
                 .map(EnhanceUnits, **self._actors(len(rows), config, style_keys))
             )
 
-        for row in self._passes(level, rows, dataset):
-            for unit in owners[row["key"]]:
+        for row, answered in self.passes.run(level, unit_rows(owners), dataset, owners):
+            for unit in answered:
                 self.books.note_unit(row, unit, job.keys)
         self.interruption.check()
 
@@ -291,8 +292,7 @@ class _Run:
         for uri, left in waiting.items():
             if left == 0:
                 assemble(uri)
-        owners = _by_key(unit for uri in waiting for unit in by_uri[uri].chunks)
-        rows = [_unit_row(same[0]) for same in owners.values()]
+        owners = by_key(unit for uri in waiting for unit in by_uri[uri].chunks)
 
         def dataset(rows: list[Row]) -> Any:
             data = _one_row_per_block(rows)
@@ -305,62 +305,24 @@ class _Run:
                 .map(encode_unit, **common)
             )
 
-        for row in self._passes("frames", rows, dataset):
-            for unit in owners[row["key"]]:
+        def all_assembled() -> None:
+            with self.interruption.units_at_work():
+                assembly.collect(wait=True)
+
+        for row, answered in self.passes.run("frames", unit_rows(owners), dataset, owners, all_assembled):
+            for unit in answered:
                 self.books.note_unit(row, unit, job.keys)
                 uri = unit.video.uri
                 waiting[uri] -= 1
                 if waiting[uri] == 0 and self.books.is_open(uri):
                     assemble(uri)
             assembly.collect(wait=False)
-        with self.interruption.units_at_work():
-            assembly.collect(wait=True)
+        all_assembled()
         self.interruption.check()
 
     def _open(self, job: Job) -> list[VideoJob]:
         """Videos still to be worked on: planned, and not quarantined or torn in an earlier phase."""
         return [video for video in job.videos if self.books.is_open(video.task.video.uri)]
-
-    def _passes(self, label: str, rows: list[Row], dataset: Callable[[list[Row]], Any]) -> Iterator[Row]:
-        """Stream finished rows; failures that may pass are tried again in a further pass. What an interrupted
-        run has not begun does not come."""
-        show = phase_events(self.on_event, label, len(rows))
-        for attempt in range(1, self.settings.cluster.max_attempts + 1):
-            if not rows or self.interruption.requested:
-                return
-            again: list[Row] = []
-            for row in self._streamed(dataset(rows)):
-                if row["status"] == "failed":
-                    failure = failure_of(row)
-                    if failure.code == DRAINING:
-                        continue
-                    if failure.retry and attempt < self.settings.cluster.max_attempts:
-                        self._book_failure(failure, "retried", row)
-                        again.append(_retry_row(row))
-                        continue
-                    self._book_failure(failure, outcome_of(failure), row)
-                    _stop_if_not_the_videos_fault(failure)
-                show(row)
-                yield row
-            rows = again
-
-    def _book_failure(self, failure: Failure, outcome: Outcome, row: Row) -> None:
-        task = UnitTask.from_json(row["task"]) if "task" in row else None
-        uri = task.video.uri if task else str(row["uri"])
-        self.books.note_failure(failure, outcome, uri=uri, key=str(row["key"]), task=task)
-
-    def _streamed(self, data: Any) -> Iterator[Row]:
-        """Rows as they are finished. Raises RunError when Ray gives up."""
-        try:
-            with self.interruption.units_at_work():
-                for row in data.iter_rows():
-                    self.lease.check()
-                    yield row
-        except Exception as error:  # Ray's own, and what Ray Data wraps it in
-            told = run_error(error)
-            if told is error:
-                raise
-            raise told from error
 
     def _index_dataset(self, rows: list[Row]) -> Any:
         common = {"fn_kwargs": {"context": self.context}, "num_cpus": 1}
@@ -386,7 +348,7 @@ class _Run:
             source = video.task.video
             key = video.task.video_key
             self.books.note_failure(outcome, outcome_of(outcome), uri=source.uri, key=key)
-            _stop_if_not_the_videos_fault(outcome)
+            raise_if_it_ends_the_run(outcome)
             self.books.refuse([quarantined_row(video.keys, source, outcome)])
 
     def _write_run_files(self, job: Job, job_yaml: str) -> None:
@@ -401,34 +363,6 @@ class _Run:
             if field.name != "rows"
         }
         self.store.put(f"runs/{self.run_id}/metrics.json", canonical_json(facts))
-
-
-def _start_row(key: str, **facts: Any) -> Row:
-    return {"key": key, "status": "ok", "failure": "", "seconds": 0.0, "attempts": 0, "node": "", **facts}
-
-
-def _by_key(units: Iterable[UnitTask]) -> dict[str, list[UnitTask]]:
-    """Units that are the same work: equal videos under several names share their results."""
-    owners: dict[str, list[UnitTask]] = {}
-    for unit in units:
-        owners.setdefault(unit.key, []).append(unit)
-    return owners
-
-
-def _unit_row(unit: UnitTask) -> Row:
-    return _start_row(unit.key, task=unit.to_json())
-
-
-def _retry_row(row: Row) -> Row:
-    kept = {name: row[name] for name in ("uri", "task") if name in row}
-    return _start_row(row["key"], **kept)
-
-
-def _stop_if_not_the_videos_fault(failure: Failure) -> None:
-    """A full disk, or a worker without the job's encoder, says nothing about the video: quarantine none."""
-    error = stops_the_run(failure)
-    if error is not None:
-        raise error
 
 
 def _one_row_per_block(rows: Iterable[Row]) -> Any:

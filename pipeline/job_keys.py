@@ -6,11 +6,14 @@ import copy
 import dataclasses
 import functools
 import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.item_masks import without_mask
 from pipeline.keys import code_digest, digest
 from pipeline.plan import ChunkPlan, ScenePlan
+from pipeline.scene_overrides import OwnScenes, list_of, own_scenes
 from pipeline.settings import JobSettings, Limits, VideoPolicy
 from pipeline.sharing_policies import facts_of
 
@@ -34,11 +37,15 @@ def _version(name: str) -> str:
 
 def index_key(source_digest: str, limits: Limits, policy: VideoPolicy) -> str:
     """Index of a source under the job's limits and policy; needs nothing else of the job."""
+    return digest([_indexing(limits, policy), source_digest])
+
+
+@functools.lru_cache(maxsize=16)
+def _indexing(limits: Limits, policy: VideoPolicy) -> str:
     return digest(
         {
             "schema": SCHEMA,
             "level": "index",
-            "source": source_digest,
             "limits": dataclasses.asdict(limits),
             "video": dataclasses.asdict(policy),
             "code": code_digest(),
@@ -59,16 +66,22 @@ def _without_places(item: dict[str, Any]) -> dict[str, Any]:
     kept = copy.deepcopy(item)
     kept.get("stylize", {}).pop("reference", None)
     kept.get("stylize", {}).get("method", {}).pop("descriptor", None)
-    kept.get("restore", {}).get("degradation", {}).pop("mask", None)
+    without_mask(kept)
     kept.get("restore", {}).get("solver", {}).pop("checkpoint", None)
     return kept
+
+
+def _scenes(lists: Iterable[tuple[Any, Sequence[dict[str, Any]]]]) -> dict[str, Any]:
+    """A member of keys for the lists of scenes that have their own; nothing where there are none."""
+    told = [[whose, [_without_places(item) for item in items]] for whose, items in lists]
+    return {"scenes": told} if told else {}
 
 
 @dataclass(frozen=True)
 class JobKeys:
     """Makes the keys of one job. ``device`` is "cpu" or "cuda": bits are promised per device class.
     ``resolved``: the ``enhance`` list of one video where that is not the job's, for degradations that were
-    estimated."""
+    estimated, or of one scene. ``own_scenes``: those of a video whose list is another."""
 
     settings: JobSettings
     model_digest: str
@@ -76,6 +89,21 @@ class JobKeys:
     style_keys: tuple[str, ...] = ()
     mask_digests: tuple[str, ...] = ()
     resolved: tuple[dict[str, Any], ...] | None = None
+    own_scenes: tuple[OwnScenes, ...] = ()
+
+    def of_video(self, uri: str, degradations: Sequence[Mapping[str, Any]] = ()) -> JobKeys:
+        """The keys of one video: ``own_scenes`` are those that the job gives it."""
+        found = own_scenes(self.settings.scenes, uri, degradations)
+        return dataclasses.replace(self, own_scenes=found) if found else self
+
+    def of_scene(self, number: int) -> JobKeys:
+        """The keys of one scene of this video, which know nothing of other scenes."""
+        if not self.own_scenes:
+            return self
+        own = list_of(self.own_scenes, number)
+        if own is None:
+            return dataclasses.replace(self, own_scenes=())
+        return dataclasses.replace(self, own_scenes=(), resolved=own.items)
 
     @property
     def enhance(self) -> tuple[dict[str, Any], ...]:
@@ -95,7 +123,7 @@ class JobKeys:
         """Anchors of a scene."""
         return digest(
             {
-                **self._pixels(),
+                "job": self._pixels,
                 "level": "anchors",
                 "source": source_digest,
                 "scene": [scene.number, scene.first, scene.last],
@@ -107,7 +135,7 @@ class JobKeys:
         """One knot that is no anchor."""
         return digest(
             {
-                **self._pixels(),
+                "job": self._pixels,
                 "level": "knot",
                 "source": source_digest,
                 "scene": scene.number,
@@ -126,7 +154,7 @@ class JobKeys:
         """An encoded chunk."""
         return digest(
             {
-                **self._pixels(),
+                "job": self._encoded,
                 "level": "chunk",
                 "source": source_digest,
                 "scene": chunk.scene,
@@ -134,8 +162,7 @@ class JobKeys:
                 "gops": chunk.gops,
                 "grid": chunk.knots,
                 "anchors": anchors_key,
-                "knots": [list(pair) for pair in knot_keys],
-                "encode": dataclasses.asdict(self.settings.encode),
+                "knots": [key for _, key in knot_keys],
             }
         )
 
@@ -143,16 +170,20 @@ class JobKeys:
         """A published video. How it was cut into chunks enters only where it changes bits."""
         return digest(
             {
-                **self._pixels(),
+                "job": self._encoded,
                 "level": "video",
                 "source": source_digest,
-                "encode": dataclasses.asdict(self.settings.encode),
                 "container": container,
+                **_scenes((entry.scenes, entry.enhance.items) for entry in self.own_scenes),
             }
         )
 
     def spec_digest(self) -> str:
         """What was asked for, apart from sources and places."""
+        return self._spec
+
+    @functools.cached_property
+    def _spec(self) -> str:
         return digest(
             {
                 "enhance": [_without_places(item) for item in self.settings.enhance],
@@ -162,6 +193,7 @@ class JobKeys:
                 "video": dataclasses.asdict(self.settings.video),
                 "seed": self.settings.seed,
                 "model": self.model_digest,
+                **_scenes(((entry.video, entry.scenes), entry.enhance) for entry in self.settings.scenes),
             }
         )
 
@@ -178,15 +210,23 @@ class JobKeys:
             "versions": {name: _version(name) for name in _PIXEL_PACKAGES},
         }
 
-    def _pixels(self) -> dict[str, Any]:
-        return {
-            **self._network(),
-            "enhance": [_without_places(item) for item in self.enhance],
-            "styles": self.style_keys,
-            "masks": self.mask_digests,
-            "video": dataclasses.asdict(self.settings.video),
-            "consistency": self._consistency(),
-        }
+    @functools.cached_property
+    def _pixels(self) -> str:
+        # The same for every unit of a catalog, which may have millions.
+        return digest(
+            {
+                **self._network(),
+                "enhance": [_without_places(item) for item in self.enhance],
+                "styles": self.style_keys,
+                "masks": self.mask_digests,
+                "video": dataclasses.asdict(self.settings.video),
+                "consistency": self._consistency(),
+            }
+        )
+
+    @functools.cached_property
+    def _encoded(self) -> str:
+        return digest([self._pixels, dataclasses.asdict(self.settings.encode)])
 
     def _consistency(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self.settings.consistency)

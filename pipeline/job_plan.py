@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.auto_degradation import wants_estimate
+from pipeline.auto_degradation import placed, wants_estimate
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
 from pipeline.commit import ChunkStore
 from pipeline.encoder_check import check_encode
@@ -21,7 +20,7 @@ from pipeline.estimates import Estimate, committed_estimate, estimate_here
 from pipeline.failures import LOST, failure_of
 from pipeline.index_process import index_in_process
 from pipeline.job_keys import JobKeys, index_key, package_versions
-from pipeline.job_warnings import job_warnings
+from pipeline.job_warnings import estimate_warnings, job_warnings
 from pipeline.keys import digest
 from pipeline.manifest import ChunkRow, VideoRow, find_row, read_chunk_rows, read_video_rows
 from pipeline.mask_clips import MaskSize
@@ -30,8 +29,9 @@ from pipeline.model_fit import require_model_fit
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.proof import is_published
+from pipeline.scene_overrides import absent_scenes, require_named_videos
 from pipeline.settings import JobSettings
-from pipeline.source_cache import SourceCache
+from pipeline.source_cache import node_cache
 from pipeline.store import Store
 from pipeline.units import Units, missing_references, units_of, unlisted_rows
 from pipeline.video.container import choose_container
@@ -117,7 +117,7 @@ def plan_videos(
     ``indexed`` pairs catalog entries with rows of `pipeline.tasks.index_source`. A video whose frames the
     ``enhance`` list does not fit is refused; ``mask_sizes`` as in `pipeline.pictures.Pictures`.
     """
-    listed = frozenset(row.key for row in read_chunk_rows(store))
+    listed = frozenset((row.video_uri, row.key) for row in read_chunk_rows(store))
     planner = _Planner(settings, keys, chunks, store, mask_sizes, listed)
     with ThreadPoolExecutor(_READERS) as pool:
         planned = list(pool.map(lambda pair: planner.plan(*pair), indexed))
@@ -150,7 +150,7 @@ class _Planner:
     chunks: ChunkStore
     store: Store
     mask_sizes: Mapping[int, MaskSize]
-    listed: frozenset[str] = frozenset()
+    listed: frozenset[tuple[str, str]] = frozenset()
     writes: bool = True
 
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
@@ -179,13 +179,16 @@ class _Planner:
         degradation, for jobs that ask for it."""
         shown = index.geometry
         size = as_upright_size(shown.width, shown.height, shown.display_matrix)
-        keys, mask_sizes, own_list = self.keys, self.mask_sizes, None
+        keys, mask_sizes, own_list = self.keys, dict(self.mask_sizes), None
         if estimate is not None:
             own_list = estimate.enhance
             keys = replace(keys, resolved=own_list.items)
-            mask_sizes = {
-                i: self.mask_sizes[at] for i, at in enumerate(own_list.origins) if at in self.mask_sizes
-            }
+            mask_sizes = placed(self.mask_sizes, own_list)
+        degradations = () if estimate is None else estimate.facts["degradations"]
+        keys = keys.of_video(entry.uri, degradations)
+        for own in keys.own_scenes:
+            sizes = placed(self.mask_sizes, own.enhance)
+            require_fit(own.enhance.items, *size, sizes, index.frames)
         require_fit(keys.enhance, *size, mask_sizes, index.frames)
         plan = plan_video(index, self.settings.consistency, growth(self.settings))
         copied = self.settings.encode.codec == COPY
@@ -193,18 +196,17 @@ class _Planner:
         container = (
             copy_extension(entry.uri, index) if copied else choose_container(index, self.settings.encode)
         )
+        warnings = (
+            *estimate_warnings(self.settings, estimate),
+            *absent_scenes(keys.own_scenes, len(plan.scenes)),
+        )
         metrics: dict[str, Any] = {"chunks": len(units.chunks)}
         if estimate is not None:
             metrics["estimate"] = estimate.record()
-        row = VideoRow(
-            video_uri=entry.uri,
-            video_key=keys.video(video.source_digest, container),
-            status="done",
-            source_digest=video.source_digest,
-            source_version=video.source_version,
-            warnings=() if estimate is None else estimate.warnings,
+        row = replace(
+            planned_row(keys, video, container),
+            warnings=warnings,
             metrics=metrics,
-            **_job_facts(keys),
         )
         chunk_keys = tuple(unit.key for unit in units.chunks)
         task = VideoTask(
@@ -213,7 +215,7 @@ class _Planner:
             container,
             output_relative(entry, container),
             chunk_keys,
-            untouched=own_list is not None and not own_list.items,
+            untouched=own_list is not None and not own_list.items and not keys.own_scenes,
         )
         done = find_row(self.store, entry.uri, row.video_key)
         if done is not None and not is_published(self.store, done, note=self.writes):
@@ -250,6 +252,18 @@ def growth(settings: JobSettings) -> int:
     for item in settings.enhance:
         scale *= int(item.get("restore", {}).get("degradation", {}).get("scale", 1))
     return scale
+
+
+def planned_row(keys: JobKeys, video: VideoRef, container: str) -> VideoRow:
+    """The manifest row that a video will get when it is published, as far as planning knows it."""
+    return VideoRow(
+        video_uri=video.uri,
+        video_key=keys.video(video.source_digest, container),
+        status="done",
+        source_digest=video.source_digest,
+        source_version=video.source_version,
+        **_job_facts(keys),
+    )
 
 
 def quarantined_row(keys: JobKeys, video: VideoRef, failure: Failure) -> VideoRow:
@@ -293,7 +307,8 @@ class Rejected:
 class JobPlan:
     """What a run would do. ``consistency`` counts knots (anchors among them) and says how they are placed;
     ``estimate`` holds frames and bytes still to be computed; ``auto`` by video what its estimated degradation
-    is."""
+    is, ``scene_ranges`` by video first and last frame (exclusive) of its scenes, in the order of their
+    numbers."""
 
     videos: int
     scenes: int
@@ -305,6 +320,7 @@ class JobPlan:
     estimate: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     auto: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scene_ranges: dict[str, list[list[int]]] = field(default_factory=dict)
 
 
 def plan_job(settings: JobSettings) -> JobPlan:
@@ -319,6 +335,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
     catalog = resolve_catalog(
         settings.source, settings.output, settings.storage, output_extensions(settings.encode.codec)
     )
+    require_named_videos(settings.scenes, [entry.uri for entry in catalog])
     pictures = load_pictures(settings)
     digest_of_model = weights_digest(settings)
     require_model_fit(settings)
@@ -326,7 +343,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
     chunks = ChunkStore(store)
     planner = _Planner(settings, keys, chunks, store, pictures.mask_sizes, writes=False)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        found = list(pool.map(lambda entry: _index_here(entry, settings, chunks), catalog))
+        found = list(pool.map(lambda entry: index_here(entry, settings, chunks), catalog))
     planned: list[_Planned] = []
     rejected: list[Rejected] = []
     for entry, outcome in zip(catalog, found, strict=True):
@@ -345,7 +362,10 @@ def plan_job(settings: JobSettings) -> JobPlan:
         rejected=tuple(rejected),
         consistency=_consistency(planned, settings),
         estimate=_estimate(planned, settings),
-        warnings=(*job_warnings(settings), *pictures.notes),
+        warnings=(*job_warnings(settings), *pictures.notes, *_absent_scenes(planned)),
+        scene_ranges={
+            item.record["video_uri"]: [[s.first, s.last] for s in item.job.plan.scenes] for item in planned
+        },
         auto={
             item.record["video_uri"]: item.record["estimate"] for item in planned if "estimate" in item.record
         },
@@ -363,18 +383,20 @@ def _keys_of_earlier_runs(
         found[device] = replace(keys, style_keys=styles)
     for row in read_video_rows(store):
         container = row.output_rel.rpartition(".")[2]
-        if row.status == "done" and row.video_key == found["cuda"].video(row.source_digest, container):
+        cuda = found["cuda"].of_video(row.video_uri)
+        if row.status == "done" and row.video_key == cuda.video(row.source_digest, container):
             return found["cuda"]
     made = ChunkStore(store).lookup(found["cuda"].model()) if settings.enhance else None
     return found["cpu" if made is None else "cuda"]
 
 
-def _index_here(
+def index_here(
     entry: CatalogEntry, settings: JobSettings, chunks: ChunkStore
 ) -> tuple[VideoRef, VideoIndex, Estimate | None] | SourceError:
-    directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")
+    """Index one source on this machine, and estimate its degradation where the job asks for it; or why not.
+    What the chunk store holds is not made again, and nothing is written to it."""
     try:
-        path, source_digest = SourceCache(directory, settings.storage).local_path(entry.uri)
+        path, source_digest = node_cache(settings.storage).local_path(entry.uri)
         video = VideoRef(entry.uri, source_digest, index_key(source_digest, settings.limits, settings.video))
         receipt = chunks.lookup(video.index_key)
         if receipt is not None:
@@ -397,6 +419,14 @@ def _consistency(planned: Sequence[_Planned], settings: JobSettings) -> dict[str
         "flash_frames": sum(scene.flashes for scene in scenes),
         "frames_per_knot": round(sum(s.last - s.first for s in scenes) / max(1, knots), 2),
     }
+
+
+def _absent_scenes(planned: Sequence[_Planned]) -> list[str]:
+    return [
+        f"{item.record['video_uri']}: {told}"
+        for item in planned
+        for told in absent_scenes(item.job.keys.own_scenes, len(item.job.plan.scenes))
+    ]
 
 
 def _estimate(planned: Sequence[_Planned], settings: JobSettings) -> dict[str, Any]:

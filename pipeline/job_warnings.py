@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline.auto_degradation import LIMITS_OF_AUTO, wants_estimate
+from pipeline.auto_degradation import LIMITS_OF_AUTO, is_auto, wants_estimate
+from pipeline.estimates import Estimate
 from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
 from pipeline.style_fit import DRAWING, EXACT, content_of
-
-#: Solvers that walk all of their ``steps``; others walk the last ``strength`` of them.
-_WHOLE_SCHEDULE = ("dpir", "latino")
+from pipeline.style_strength import schedule_share
 
 
 def job_warnings(settings: JobSettings) -> tuple[str, ...]:
@@ -19,12 +19,8 @@ def job_warnings(settings: JobSettings) -> tuple[str, ...]:
     if not settings.enhance:
         return ()
     auto = (LIMITS_OF_AUTO,) if wants_estimate(settings.enhance) else ()
-    return (
-        *sharing_warnings(settings.consistency),
-        *_idle_fusion(settings),
-        *_of_contents(settings),
-        *auto,
-    )
+    idle = _idle_fusion(settings, enumerate(settings.enhance))
+    return (*sharing_warnings(settings.consistency), *idle, *_of_contents(settings), *auto)
 
 
 def _of_contents(settings: JobSettings) -> tuple[str, ...]:
@@ -49,26 +45,42 @@ def _of_contents(settings: JobSettings) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _idle_fusion(settings: JobSettings) -> tuple[str, ...]:
+def estimate_warnings(settings: JobSettings, estimate: Estimate | None) -> tuple[str, ...]:
+    """A sentence each of one video, whose degradation was estimated: what could not be told, and settings
+    that change nothing in what is done to it. None where nothing was to be estimated."""
+    if estimate is None:
+        return ()
+    stages = zip(estimate.enhance.origins, estimate.enhance.items, strict=True)
+    found = [(number, item) for number, item in stages if is_auto(settings.enhance[number])]
+    return (*estimate.warnings, *_idle_fusion(settings, found))
+
+
+def _idle_fusion(settings: JobSettings, stages: Iterable[tuple[int, Mapping[str, Any]]]) -> tuple[str, ...]:
     """Estimates are fused in the middle of a stage's steps; a single step has none."""
     if not settings.consistency.fusion:
         return ()
     return tuple(
-        f"consistency.fusion has no effect on enhance.{number}, which goes one network step; give it more "
-        "steps, or set fusion: 0"
-        for number, item in enumerate(settings.enhance)
+        f"consistency.fusion has no effect on enhance.{number}{_shown(settings.enhance[number], item)}, "
+        "which goes one network step; give it more steps, or set fusion: 0"
+        for number, item in stages
         if _goes_one_step(item)
     )
 
 
-def _goes_one_step(item: dict[str, Any]) -> bool:
+def _shown(asked: Mapping[str, Any], item: Mapping[str, Any]) -> str:
+    """What was found where it was asked for."""
+    return f" ({item['restore']['degradation']['kind']})" if is_auto(asked) else ""
+
+
+def _goes_one_step(item: Mapping[str, Any]) -> bool:
     if "stylize" in item:
-        steps, strength = item["stylize"]["method"]["steps"], item["stylize"]["strength"]
-        return int(steps * strength) <= 1
+        style = item["stylize"]
+        walked = schedule_share(style["strength"], style.get("depth", 1.0))
+        return int(style["method"]["steps"] * walked) <= 1
     solver = item["restore"]["solver"]
     if solver["name"] == "dpir" and "steps" not in solver:
         return bool(item["restore"]["degradation"]["kind"] == "denoise")
     if "steps" not in solver:
         return False
-    strength = 1.0 if solver["name"] in _WHOLE_SCHEDULE else solver["strength"]
-    return int(solver["steps"] * strength) <= 1
+    # Solvers without a strength walk all of their steps.
+    return int(solver["steps"] * solver.get("strength", 1.0)) <= 1

@@ -45,7 +45,7 @@ class Table(Generic[Row]):
 CHUNKS = Table(
     "chunks",
     ChunkRow,
-    identity=lambda row: row.key,
+    identity=lambda row: (row.video_uri, row.key),  # equal videos share their units
     order=lambda row: (row.video_uri, row.scene, row.level, row.first, row.key),
 )
 FAILURES = Table(

@@ -16,6 +16,9 @@ from typing import Any, TypeAlias
 StrPath: TypeAlias = str | os.PathLike[str]
 
 _READ_BYTES = 1 << 20
+#: Kinds that JSON says as they are.
+_SAYABLE = {int, str, bool, type(None)}
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _PIXEL_CODE = (
     "operators/**/*.py",
     "pipeline/video/*.py",
@@ -42,8 +45,11 @@ def canonical_json(obj: Any) -> bytes:
     Raises ValueError for NaN and infinities, TypeError for anything else JSON cannot say; both name
     the place inside ``obj``.
     """
-    text = json.dumps(_plain(obj, "$"), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("ascii")
+    try:
+        plain = _plain(obj)
+    except _UnsayableError as error:
+        raise error.told from None
+    return _ENCODER.encode(plain).encode("ascii")
 
 
 def digest(obj: Any) -> str:
@@ -77,25 +83,59 @@ def object_path(key: str, suffix: str) -> str:
     return f".work/{key[:2]}/{key}{suffix}"
 
 
-def _plain(value: Any, where: str) -> Any:
-    if value is None or isinstance(value, (bool, str, int)):
+class _UnsayableError(Exception):
+    """What JSON cannot say; each level it passes on its way up adds its place."""
+
+    def __init__(self, kind: type[ValueError | TypeError], why: str) -> None:
+        self.kind, self.why, self.where = kind, why, ""
+
+    def inside(self, place: str) -> _UnsayableError:
+        self.where = place + self.where
+        return self
+
+    @property
+    def told(self) -> ValueError | TypeError:
+        return self.kind(f"${self.where}: {self.why}")
+
+
+def _plain(value: Any) -> Any:
+    # Planning a catalog makes a key for every unit of it, so the common kinds come first, and places are
+    # put together only when one is to be told.
+    if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{where}: {value} has no place in a key or a record; give a finite number")
+            raise _UnsayableError(
+                ValueError, f"{value} has no place in a key or a record; give a finite number"
+            )
         return value + 0.0
+    if isinstance(value, (list, tuple)):
+        if _SAYABLE.issuperset(map(type, value)):
+            return value
+        return [_plain_item(item, i) for i, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {name: _plain_field(name, item) for name, item in value.items()}
     if isinstance(value, Fraction):
         return {"denominator": value.denominator, "numerator": value.numerator}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        for name in value:
-            if not isinstance(name, str):
-                raise TypeError(f"{where}: the name {name!r} is {type(name).__name__}; names must be strings")
-        return {name: _plain(item, f"{where}.{name}") for name, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
-        return {name: _plain(getattr(value, name), f"{where}.{name}") for name in names}
-    raise TypeError(
-        f"{where}: {type(value).__name__} has no canonical JSON; pass text, numbers, lists, dicts"
+        return {name: _plain_field(name, getattr(value, name)) for name in names}
+    raise _UnsayableError(
+        TypeError, f"{type(value).__name__} has no canonical JSON; pass text, numbers, lists, dicts"
     )
+
+
+def _plain_item(item: Any, position: int) -> Any:
+    try:
+        return _plain(item)
+    except _UnsayableError as error:
+        raise error.inside(f"[{position}]") from None
+
+
+def _plain_field(name: Any, item: Any) -> Any:
+    if not isinstance(name, str):
+        raise _UnsayableError(TypeError, f"the name {name!r} is {type(name).__name__}; names must be strings")
+    try:
+        return _plain(item)
+    except _UnsayableError as error:
+        raise error.inside(f".{name}") from None

@@ -68,7 +68,7 @@ class VideoRow:
 class ChunkRow:
     """One finished unit of work: frames ``first`` to ``last`` (exclusive) of ``video_uri``."""
 
-    key: Annotated[str, "content key of the result in the chunk store"]
+    key: Annotated[str, "content key of the result in the chunk store; equal videos share it, in a row each"]
     video_uri: Annotated[str, "source video: absolute path or URL"]
     level: Annotated[
         Literal["style", "anchors", "knot", "chunk"], "what was made: style, anchors, knot, chunk"
@@ -84,6 +84,13 @@ class ChunkRow:
     metrics: Annotated[dict[str, Any], "fidelity and consistency figures, where measured"] = field(
         default_factory=dict
     )
+    actor: Annotated[
+        str, "machine and process id that computed it; empty where the run that did was killed"
+    ] = ""
+    begun: Annotated[float, "when that began, seconds since 1970 by that machine's clock; 0 when unknown"] = (
+        0.0
+    )
+    ended: Annotated[float, "when that ended, likewise"] = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Masks that are videos: one mask per frame, for logos that move, scratches and dust.
+"""Masks that are videos: one mask per frame, for logos and faces that move, scratches and dust.
 
 The driver looks at the index; frames are decoded on workers, in the ranges of the units that need them.
 """
@@ -6,7 +6,6 @@ The driver looks at the index; frames are decoded on workers, in the ranges of t
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from pipeline.errors import SourceError, SpecError
 from pipeline.index_process import index_in_process
 from pipeline.job_keys import index_key
 from pipeline.settings import JobSettings
-from pipeline.source_cache import SourceCache
+from pipeline.source_cache import node_cache
 from pipeline.store import Store
 from pipeline.video.geometry import as_upright_size
 from pipeline.video.index_io import index_from_bytes, index_to_bytes
@@ -46,7 +45,7 @@ class MaskSize:
 
 @dataclass(frozen=True)
 class MaskClip:
-    """A video of masks, white where a frame has a hole."""
+    """A video of masks, white where a frame has a hole, or is to be kept."""
 
     video: VideoRef
     index: VideoIndex
@@ -69,12 +68,11 @@ def is_picture(uri: str) -> bool:
     return os.path.splitext(urlsplit(uri).path if "://" in uri else uri)[1].lower() in _PICTURES
 
 
-def load_mask_clip(uri: str, where: str, settings: JobSettings) -> MaskClip:
+def load_mask_clip(uri: str, where: str, settings: JobSettings, *, may_be_white: bool = False) -> MaskClip:
     """Index a mask video, or read its committed index. Raises SpecError naming the field ``where`` for one
-    that cannot be read, or hides a whole frame."""
-    directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")
+    that cannot be read and, unless a frame ``may_be_white`` all over, for one that hides a whole frame."""
     try:
-        path, digest = SourceCache(directory, settings.storage).local_path(uri)
+        path, digest = node_cache(settings.storage).local_path(uri)
         video = VideoRef(uri, digest, index_key(digest, settings.limits, settings.video))
         chunks = ChunkStore(Store(settings.output, settings.storage))
         receipt = chunks.lookup(video.index_key)
@@ -82,7 +80,7 @@ def load_mask_clip(uri: str, where: str, settings: JobSettings) -> MaskClip:
             index = index_from_bytes(chunks.read(receipt))
         else:
             index = index_in_process(path, uri, settings.limits, digest, settings.video)
-        hidden = _hidden_frame(path, index)
+        hidden = None if may_be_white else _hidden_frame(path, index)
     except SourceError as error:
         raise SpecError(
             f"{where}: {error}; give a PNG or JPEG, or a video of one mask per frame", field=where
@@ -97,8 +95,8 @@ def load_mask_clip(uri: str, where: str, settings: JobSettings) -> MaskClip:
 
 
 def decode_masks(path: str, index: VideoIndex, ordinals: Sequence[int]) -> Masks:
-    """Keep-masks uint8 [n, h, w] at strictly increasing ordinals: 0 where the video is brighter than
-    mid-grey, else 255. Raises SourceError as `decode_rgb`."""
+    """Masks uint8 [n, h, w] at strictly increasing ordinals: 0 where the video is brighter than mid-grey
+    (holes to fill, regions to keep), else 255. Raises SourceError as `decode_rgb`."""
     pictures = decode_rgb(path, index, ordinals)
     holes = pictures.max(-1) > np.iinfo(pictures.dtype).max // 2
     return np.where(holes, 0, 255).astype(np.uint8)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import SpecError
 from pipeline.keys import digest, file_sha256
+from pipeline.restore_fit import CHECKPOINTS
 from pipeline.settings import JobSettings
 
 _MODEL_FILES = {".json", ".safetensors", ".txt", ".model"}
@@ -21,10 +22,10 @@ def weights_digest(settings: JobSettings) -> str:
     of_model = model_digest(settings.model)
     own: dict[str, str] = {}
     for number, item in enumerate(settings.enhance):
-        checkpoint = item.get("restore", {}).get("solver", {}).get("checkpoint")
+        solver = item.get("restore", {}).get("solver", {})
         descriptor = item.get("stylize", {}).get("method", {}).get("descriptor")
-        if checkpoint is not None:
-            own[str(number)] = _checkpoint_digest(number, checkpoint)
+        if "checkpoint" in solver:
+            own[str(number)] = _checkpoint_digest(number, solver["name"], solver["checkpoint"])
         if descriptor is not None:
             own[f"{number}/descriptor"] = _descriptor_digest(number, descriptor)
     return digest([of_model, own]) if own else of_model
@@ -37,9 +38,10 @@ def model_digest(model: str) -> str:
     (field ``model``) when there is no such model.
     """
     root = model_folder(model)
-    if not (root / "unet" / "config.json").is_file():
+    if not any((root / part / "config.json").is_file() for part in ("unet", "transformer")):
         raise SpecError(
-            f"model: {model} has no unet/config.json; it must be a directory in the diffusers layout",
+            f"model: {model} has no unet/config.json or transformer/config.json; it must be a directory in "
+            "the diffusers layout",
             field="model",
         )
     return _files_digest(root)
@@ -74,19 +76,22 @@ def _fetch(model: str) -> Path:
         ) from error
 
 
-def _checkpoint_digest(number: int, folder: str) -> str:
-    """Of the checkpoint of one stage, whose ``checkpoint.json`` must name a bridge."""
+def _checkpoint_digest(number: int, solver: str, folder: str) -> str:
+    """Of the checkpoint of one stage, which must be of the kind that its ``solver`` reads."""
     field, path = f"enhance.{number}.restore.solver.checkpoint", Path(folder) / "checkpoint.json"
+    wanted, files = CHECKPOINTS[solver]
+    fix = f"{solver} reads a folder with checkpoint.json of kind {wanted}, {', '.join(files)} and safetensors"
     try:
         kind = json.loads(path.read_text())["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SpecError(
-            f"{field}: {path} cannot be read ({type(error).__name__}); give a folder with checkpoint.json, "
-            "config.json and a safetensors file",
-            field=field,
+            f"{field}: {path} cannot be read ({type(error).__name__}); {fix}", field=field
         ) from error
-    if kind != "bridge":
-        raise SpecError(f"{field}: {path} holds a {kind} model; cddb needs a bridge", field=field)
+    if kind != wanted:
+        raise SpecError(f"{field}: {path} holds a {kind} model; {fix}", field=field)
+    missing = [name for name in files if not (Path(folder) / name).is_file()]
+    if missing:
+        raise SpecError(f"{field}: {Path(folder) / missing[0]} is missing; {fix}", field=field)
     return _files_digest(Path(folder))
 
 

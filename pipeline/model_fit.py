@@ -16,6 +16,8 @@ from pipeline.style_fit import contents_for, sharing_misfit, style_model_misfit
 #: Schedulers that say more than a table of noise levels; the same as in `operators.noise_schedule`.
 FLOW = ("FlowMatchEulerDiscreteScheduler",)
 CONSISTENCY = ("LCMScheduler", "TCDScheduler")
+#: The only transformer that is loaded; the same as in `operators.mmdit`.
+TRANSFORMER = "SD3Transformer2DModel"
 
 _WORDS = {
     "diffusion": "diffusion model",
@@ -31,8 +33,11 @@ def require_model_fit(settings: JobSettings) -> None:
     if not settings.enhance:
         return
     root = model_folder(settings.model)
+    if (root / "transformer").is_dir():
+        _require_transformer_fit(settings, root / "transformer" / "config.json")
     kind, reads = model_kind(root), (root / "text_encoder").is_dir()
-    for number, item in enumerate(settings.enhance):
+    lists = (settings.enhance, *(entry.enhance for entry in settings.scenes))
+    for number, item in (pair for items in lists for pair in enumerate(items)):
         ((action, what),) = item.items()
         where = f"enhance.{number}.{action}"
         for field, text in prompts_of(what):
@@ -71,11 +76,37 @@ def _require_style_fit(where: str, stylize: dict[str, Any], kind: str, settings:
         )
 
 
+def _require_transformer_fit(settings: JobSettings, path: Path) -> None:
+    """Of networks without a UNet those of SD3 are loaded, and they share no attention."""
+    found = _read(path).get("_class_name")
+    if found != TRANSFORMER:
+        raise SpecError(
+            f"model: {settings.model} has a {found}; of transformers only {TRANSFORMER} is loaded",
+            field="model",
+        )
+    alone = "frames cannot share attention in a transformer"
+    for number, item in enumerate(settings.enhance):
+        if "stylize" in item:
+            raise SpecError(
+                f"enhance.{number}.stylize: {alone}, so no frame can read a style; use a model with a UNet",
+                field=f"enhance.{number}.stylize",
+            )
+    if settings.consistency.sharing != "none":
+        raise SpecError(
+            f"consistency.sharing: {alone}; set sharing: none, or use a model with a UNet",
+            field="consistency.sharing",
+        )
+
+
 def model_kind(root: Path) -> str:
     """diffusion, consistency or flow, by the scheduler that a checkpoint names."""
-    path = root / "scheduler" / "scheduler_config.json"
+    scheduler = _read(root / "scheduler" / "scheduler_config.json").get("_class_name")
+    return "flow" if scheduler in FLOW else "consistency" if scheduler in CONSISTENCY else "diffusion"
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        scheduler = dict(json.loads(path.read_text())).get("_class_name")
+        return dict(json.loads(path.read_text()))
     except FileNotFoundError:
         raise SpecError(
             f"model: {path} is missing: the model is not in the diffusers layout", field="model"
@@ -85,4 +116,3 @@ def model_kind(root: Path) -> str:
             f"model: {path} cannot be read ({type(error).__name__}); fetch the checkpoint again",
             field="model",
         ) from error
-    return "flow" if scheduler in FLOW else "consistency" if scheduler in CONSISTENCY else "diffusion"

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.enhancer_config import EnhancerConfig
 from pipeline.errors import ReelweaveError, SpecError
 from pipeline.filesystem import open_filesystem
+from pipeline.item_masks import ItemMask, mask_of
 from pipeline.mask_clips import MaskClip, MaskSize, is_picture, load_mask_clip
 from pipeline.settings import JobSettings
 from pipeline.style_pictures import StylePictures, load_style
@@ -26,19 +27,20 @@ _MOST_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures by index in ``enhance``: ``styles``, ``masks`` uint8 [H, W] with 0 where there is a
-    hole, and the SHA-256 of each file (of all files of a style and their weights). ``clips``: masks that are
-    videos."""
+    """Decoded pictures by index in ``enhance``: ``styles``, ``masks`` uint8 [H, W] with 0 where the file is
+    white, and ``digests``, the SHA-256 of each style (its files and weights). ``clips``: masks that are
+    videos; ``files`` the SHA-256 of each mask."""
 
     styles: Mapping[int, StylePictures] = field(default_factory=dict)
     masks: Mapping[int, Picture] = field(default_factory=dict)
     digests: Mapping[int, str] = field(default_factory=dict)
     clips: Mapping[int, MaskClip] = field(default_factory=dict)
+    files: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def mask_digests(self) -> tuple[str, ...]:
         """Digests of the masks, in order of their stages."""
-        return tuple(self.digests[number] for number in sorted((*self.masks, *self.clips)))
+        return tuple(self.files[number] for number in sorted(self.files))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -74,31 +76,33 @@ def load_pictures(settings: JobSettings) -> Pictures:
     masks: dict[int, Picture] = {}
     digests: dict[int, str] = {}
     clips: dict[int, MaskClip] = {}
+    mask_digests: dict[int, str] = {}
     for number, item in enumerate(settings.enhance):
         if "stylize" in item:
             where = f"enhance.{number}.stylize.reference"
             style = load_style(item["stylize"], where, lambda uri, field: _read(uri, field, settings))
             if style is not None:
                 styles[number], digests[number] = style, style.digest
-        mask = item.get("restore", {}).get("degradation", {}).get("mask")
-        if mask:
-            where = f"enhance.{number}.restore.degradation.mask"
-            if not is_picture(mask):
-                clips[number] = load_mask_clip(mask, where, settings)
-                digests[number] = clips[number].video.source_digest
-                continue
-            data = _read(mask, where, settings)
-            # In the file white marks what is to be filled; operators keep what is non-zero.
-            holes = _decode(data, cv2.IMREAD_GRAYSCALE, where) > 127
-            if holes.all():
-                raise SpecError(
-                    f"{where}: it is white all over, and nothing is left to fill the holes from; white marks "
-                    "what is to be filled, black what is kept",
-                    field=where,
-                )
-            masks[number] = np.where(holes, 0, 255).astype(np.uint8)
-            digests[number] = hashlib.sha256(data).hexdigest()
-    return Pictures(styles, masks, digests, clips)
+        mask = mask_of(item)
+        if mask is not None:
+            where = f"enhance.{number}.{mask.field}"
+            if is_picture(mask.uri):
+                data = _read(mask.uri, where, settings)
+                masks[number] = _mask(_decode(data, cv2.IMREAD_GRAYSCALE, where), where, mask)
+                mask_digests[number] = hashlib.sha256(data).hexdigest()
+            else:
+                # A frame of which everything is kept is an ordinary one; a frame that is all hole is not.
+                clips[number] = load_mask_clip(mask.uri, where, settings, may_be_white="stylize" in item)
+                mask_digests[number] = clips[number].video.source_digest
+    return Pictures(styles, masks, digests, clips, mask_digests)
+
+
+def _mask(grey: Picture, where: str, mask: ItemMask) -> Picture:
+    """uint8 [H, W], 0 where ``grey`` is white."""
+    white = grey > 127
+    if white.all():
+        raise SpecError(f"{where}: it is white all over, and {mask.whole}; {mask.white}", field=where)
+    return np.where(white, 0, 255).astype(np.uint8)
 
 
 def _read(uri: str, where: str, settings: JobSettings) -> bytes:

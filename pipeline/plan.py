@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.anchors import choose_anchors
 from pipeline.knots import place_knots, travel_of
 from pipeline.settings import ConsistencySettings
 from pipeline.sharing_policies import facts_of
 from pipeline.video.flashes import black_frames, flash_frames
+from pipeline.video.looks import FrameLooks
 from pipeline.video.types import VideoIndex
 
 #: Decoded frames of a chunk travel through the object store in one row.
@@ -63,6 +64,26 @@ class ChunkPlan:
     knots: tuple[int, ...]
 
 
+class Looked(Protocol):
+    """What scenes are planned from: an index, or `Seen`."""
+
+    @property
+    def frames(self) -> int: ...
+    @property
+    def cuts(self) -> tuple[int, ...]: ...
+    @property
+    def looks(self) -> FrameLooks: ...
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Bare frames that were looked at: how many, where scenes begin, how they look."""
+
+    frames: int
+    cuts: tuple[int, ...]
+    looks: FrameLooks
+
+
 @dataclass(frozen=True)
 class VideoPlan:
     """All scenes and chunks of one video, in presentation order; together the chunks tile it."""
@@ -83,7 +104,7 @@ def plan_video(index: VideoIndex, consistency: ConsistencySettings, scale: int) 
     return VideoPlan(index.frames, scenes, tuple(chunks))
 
 
-def plan_scenes(index: VideoIndex, consistency: ConsistencySettings) -> tuple[ScenePlan, ...]:
+def plan_scenes(index: Looked, consistency: ConsistencySettings) -> tuple[ScenePlan, ...]:
     """Scenes between cuts, with knots and anchors."""
     looks = index.looks.looks()
     flashes = flash_frames(index.looks)

@@ -22,10 +22,11 @@ def prompts_of(what: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def require_short(text: str, root: Path, field: str) -> None:
     """Raises SpecError when the encoders of the model below ``root`` would cut ``text`` off, or a tokenizer
-    cannot be read."""
+    cannot be read. A third encoder (SD3's) reads longer ones."""
     from transformers import CLIPTokenizer
 
-    for folder in sorted(path for path in root.glob("tokenizer*") if path.is_dir()):
+    folders = [root / name for name in ("tokenizer", "tokenizer_2") if (root / name).is_dir()]
+    for folder in [] if (root / "tokenizer_3").is_dir() else folders:
         try:
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             found, window = len(tokenizer(text, verbose=False).input_ids), tokenizer.model_max_length

@@ -27,6 +27,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "ddnm": ("linear", "has_pinv", "complete"),
     "latino": ("has_prox",),
     "video_latent": ("linear", "has_prox"),
+    "svi": ("linear", "has_adjoint", "complete"),
+    "lvtino": ("has_prox",),
     "flowchef": ("differentiable", "complete"),
     "flowdps": ("linear", "has_pinv", "complete"),
     "cddb": ("linear", "has_pinv", "complete"),
@@ -36,16 +38,26 @@ DIFFUSIONS = ("diffusion", "consistency")
 #: The kinds of model that a solver is for, where these are not `DIFFUSIONS`.
 MODELS: dict[str, tuple[str, ...]] = {
     "latino": ("consistency",),
+    "lvtino": ("consistency",),
     "flowchef": ("flow",),
     "flowdps": ("flow",),
     "dps_nojac": (*DIFFUSIONS, "flow"),
     "cddb": (*DIFFUSIONS, "flow"),
 }
-#: Solvers that need weights of their own: never suggested.
-OWN_WEIGHTS = ("cddb",)
+#: Solvers that need more than their name, weights of their own or ``sharing: none``: never suggested.
+NOT_SUGGESTED = ("cddb", "svi", "lvtino")
 
 #: Solvers that restore frames together where a degradation couples them.
-CLIPS = ("dpir", "diffpir", "video_latent")
+CLIPS = ("dpir", "diffpir", "video_latent", "svi", "lvtino")
+
+#: Kinds of checkpoint that solvers read, as `operators.solvers.checkpoints` names them, and what lies in one.
+CHECKPOINTS = {
+    "cddb": ("bridge", ("config.json",)),
+    "lvtino": (
+        "video_consistency",
+        ("vae/config.json", "transformer/config.json", "condition.safetensors"),
+    ),
+}
 
 _WORDS = {
     "framewise": "a degradation of every frame on its own",
@@ -86,7 +98,7 @@ def fitting(degradation: Spec, model: str = "diffusion") -> tuple[str, ...]:
     return tuple(
         name
         for name in NEEDS
-        if name not in OWN_WEIGHTS and model in models_of(name) and not _obstacle(name, degradation)
+        if name not in NOT_SUGGESTED and model in models_of(name) and not _obstacle(name, degradation)
     )
 
 

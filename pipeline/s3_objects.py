@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import mimetypes
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, BinaryIO, TypeVar
@@ -102,10 +103,12 @@ class _Upload:
             await self._send_parts(source, size, metadata)
             return
         body = source.read()
-        await self._client.ask("put_object", self._path, Body=body, Metadata=metadata, **self._condition())
+        await self._client.ask(
+            "put_object", self._path, Body=body, **self._about(metadata), **self._condition()
+        )
 
     async def _send_parts(self, source: BinaryIO, size: int, metadata: dict[str, str]) -> None:
-        begun = await self._client.ask("create_multipart_upload", self._path, Metadata=metadata)
+        begun = await self._client.ask("create_multipart_upload", self._path, **self._about(metadata))
         upload = str(begun["UploadId"])
         try:
             parts = await self._parts(source, size, upload)
@@ -121,6 +124,11 @@ class _Upload:
             with contextlib.suppress(*BACKEND_ERRORS):
                 await self._client.abort(self._path, upload)
             raise
+
+    def _about(self, metadata: dict[str, str]) -> dict[str, Any]:
+        """What a browser goes by is the type: without one it saves a report instead of showing it."""
+        kind = mimetypes.guess_type(self._path)[0] or "application/octet-stream"
+        return {"Metadata": metadata, "ContentType": kind}
 
     async def _parts(self, source: BinaryIO, size: int, upload: str) -> list[dict[str, Any]]:
         length = max(_PART_BYTES, -(-size // _MOST_PARTS))

@@ -113,6 +113,16 @@ class VideoPolicy:
 
 
 @dataclass(frozen=True)
+class SceneOverride:
+    """The whole ``enhance`` list of the scenes numbered ``scenes`` (None: all) of videos whose path ends as
+    the pattern ``video`` says."""
+
+    video: str
+    scenes: tuple[int, ...] | None
+    enhance: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class JobSettings:
     """One job. ``enhance`` is a tuple of plain dicts ``{"restore": {...}}`` / ``{"stylize": {...}}``.
 
@@ -134,3 +144,4 @@ class JobSettings:
     video: VideoPolicy = VideoPolicy()
     limits: Limits = Limits()
     torch_threads: int = 1
+    scenes: tuple[SceneOverride, ...] = ()

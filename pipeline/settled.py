@@ -2,7 +2,8 @@
 
 A rerun of a finished job asks storage a few questions per video and reads, decodes and computes nothing:
 
-    the row that stands          says done, and names the result that this job would make
+    the row that stands          says done, and names the result that this job would make; what was estimated
+                                 of the source is in the row, and is the same for equal code and source
     the source                   is in the version that was hashed then
     the published object         is in the version whose digest was proven (`pipeline.proof`)
 """
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+from pipeline.auto_degradation import resolved, wants_estimate
 from pipeline.catalog import CatalogEntry, output_relative
 from pipeline.errors import SourceError
 from pipeline.job_keys import JobKeys
@@ -45,13 +48,28 @@ def settled_videos(
 
 def _is_wanted(entry: CatalogEntry, row: VideoRow, keys: JobKeys) -> bool:
     """Whether the row's result is the one that this job makes of the row's source."""
+    own = keys_of_row(row, keys)
     container = row.output_rel.rpartition(".")[2]
     return (
         row.status == "done"
+        and own is not None
         and row.source_version != ""
-        and row.video_key == keys.video(row.source_digest, container)
+        and row.video_key == own.video(row.source_digest, container)
         and row.output_rel == output_relative(entry, container)
     )
+
+
+def keys_of_row(row: VideoRow, keys: JobKeys) -> JobKeys | None:
+    """``keys`` with the ``enhance`` lists of the row's video and scenes; None where it was to be estimated
+    and the row does not say what was found."""
+    if not wants_estimate(keys.settings.enhance):
+        return keys.of_video(row.video_uri)
+    estimate = row.metrics.get("estimate")
+    if not estimate:
+        return None
+    degradations = estimate["degradations"]
+    own = replace(keys, resolved=resolved(keys.settings.enhance, degradations).items)
+    return own.of_video(row.video_uri, degradations)
 
 
 def _version(sources: SourceCache, uri: str) -> str:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -32,6 +33,11 @@ from pipeline.s3_requests import wait_or_raise
 from pipeline.settings import StorageSettings
 
 _PLAIN_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,8}")
+
+
+def node_cache(storage: StorageSettings) -> SourceCache:
+    """The cache that all processes of this node and user share."""
+    return SourceCache(os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources"), storage)
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,8 @@ class SourceCache:
         path = local_path(uri)
         with _source_errors(uri, self.storage):
             stat = os.stat(path)
+            if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+                raise PermissionError("videos in this folder cannot be listed")
             if not os.path.isfile(path):
                 raise IsADirectoryError(path)
         return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]

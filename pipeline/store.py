@@ -99,11 +99,12 @@ class Store:
 
     def stat(self, rel: str) -> ObjectInfo | None:
         """Size, version and time of an object, or None when it is absent."""
-        try:
-            with self._on(rel, "look at it") as path:
+        # Absence is an ordinary answer here: no error is made of it, which for a catalog would be millions.
+        with self._on(rel, "look at it") as path:
+            try:
                 return self._objects.stat(path)
-        except ObjectMissingError:
-            return None
+            except FileNotFoundError:
+                return None
 
     def stat_size(self, rel: str) -> int | None:
         """Size in bytes, or None when the object is absent."""
@@ -120,6 +121,16 @@ class Store:
         sink = io.BytesIO()
         with self._on(rel, "read it") as path:
             self._fetch(path, sink)
+        return sink.getvalue()
+
+    def find(self, rel: str) -> bytes | None:
+        """All bytes of an object, or None when it is absent."""
+        sink = io.BytesIO()
+        with self._on(rel, "read it") as path:
+            try:
+                self._fetch(path, sink)
+            except FileNotFoundError:
+                return None
         return sink.getvalue()
 
     def sha256(self, rel: str) -> str:

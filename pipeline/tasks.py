@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
+from pipeline.at_work import stamped
 from pipeline.attempts import begin_attempt, end_attempt
 from pipeline.auto_degradation import estimate_video
 from pipeline.commit import ChunkStore, publish_video
@@ -38,7 +39,7 @@ from pipeline.metrics import measured
 from pipeline.redact import redacted
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
 from pipeline.slices import ThriftyEnhancer
-from pipeline.source_cache import SourceCache
+from pipeline.source_cache import SourceCache, node_cache
 from pipeline.store import Store
 from pipeline.units import sliced_facts
 from pipeline.video.assemble import assemble
@@ -88,8 +89,7 @@ class TaskContext:
     @property
     def sources(self) -> SourceCache:
         """Node-local copies of remote sources."""
-        directory = os.path.join(tempfile.gettempdir(), f"reelweave-{os.getuid()}", "sources")
-        return SourceCache(directory, self.storage)
+        return node_cache(self.storage)
 
 
 def fail(row: Row, code: str, message: str, retry: bool, *, stage: str = "", attempts: int = 0) -> Row:
@@ -107,7 +107,8 @@ def guarded(
     """Run ``work`` once and turn whatever happens into a row.
 
     The attempt is counted before the work begins, outside this process (`pipeline.attempts`): a unit that
-    kills its worker comes back here until ``max_attempts`` is reached, and then fails as ``crashed``.
+    kills its worker comes back here until ``max_attempts`` is reached, and then fails as ``crashed``. One
+    that may take machines along is handed back as ``apart``, unless the row says that it is.
     ``finishing``: work that an interrupted run still does, since it saves what was done before.
     """
     if row["status"] != "ok":
@@ -116,7 +117,8 @@ def guarded(
         why = "worker and driver run different code; redeploy the cluster"
         return fail(row, OTHER_CODE, why, retry=False, stage=step)
     counted = f"{row['key']}/{step}"
-    attempt = begin_attempt(context.ledger, counted, finishing=finishing)
+    apart = bool(row.get("apart"))
+    attempt = begin_attempt(context.ledger, counted, finishing=finishing, apart=apart)
     failed = functools.partial(fail, row, stage=step, attempts=attempt.number)
     if attempt.verdict == "crashed":
         return failed(
@@ -226,7 +228,7 @@ class EnhanceUnits:
                 return {"frames": _NO_FRAMES, "references": b""}
             return self._enhance(row)
 
-        return guarded(row, self._context, "enhance", work)
+        return stamped(lambda: guarded(row, self._context, "enhance", work))
 
     def _enhance(self, row: Row) -> Row:
         begun = time.monotonic()
@@ -309,7 +311,7 @@ def transcode_unit(row: Row, context: TaskContext) -> Row:
         _transcode(task, context, row, begun)
         return {}
 
-    return _small(guarded(row, context, "encode", work))
+    return stamped(lambda: _small(guarded(row, context, "encode", work)))
 
 
 def _transcode(task: UnitTask, context: TaskContext, row: Row, begun: float) -> None:
@@ -323,11 +325,13 @@ def _transcode(task: UnitTask, context: TaskContext, row: Row, begun: float) -> 
         context.chunks.commit(task.key, ".mkv", path, _facts(row, begun, segment))
 
 
-def assemble_video(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow | Failure:
+def assemble_video(
+    video: VideoTask, row: VideoRow, context: TaskContext, apart: bool = False
+) -> VideoRow | Failure:
     """Join a video's segments with the source's other streams (or take the source as it is, for ``copy``),
-    verify, publish, commit its row."""
+    verify, publish, commit its row. ``apart``: nothing else is at work."""
     counted = guarded(
-        {"status": "ok", "key": f"{video.video_key}@{video.video.uri}"},
+        {"status": "ok", "key": f"{video.video_key}@{video.video.uri}", "apart": apart},
         context,
         "assemble",
         lambda: {"row": _assemble(video, row, context)},
@@ -351,9 +355,7 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
         else:
             finished = os.path.join(folder, f"video.{video.container}")
             paths, segments = _fetch_segments(video, chunks, folder)
-            assembly = assemble(
-                source, index, paths, segments, finished, video.container, context.encode
-            )
+            assembly = assemble(source, index, paths, segments, finished, video.container, context.encode)
             verified = verify_file(
                 finished,
                 source,

@@ -12,6 +12,7 @@ from pipeline.job_keys import JobKeys
 from pipeline.keys import canonical_json, digest
 from pipeline.manifest import ChunkRow
 from pipeline.plan import ChunkPlan, ScenePlan, VideoPlan
+from pipeline.scene_overrides import list_of
 from pipeline.sharing_policies import POLICIES, facts_of, needs_anchors
 from pipeline.windows import halo_of
 from pipeline.work import UnitTask, VideoRef
@@ -28,32 +29,43 @@ class Units:
 
 def units_of(keys: JobKeys, video: VideoRef, plan: VideoPlan, own_list: Resolved | None = None) -> Units:
     """All units of a video, in presentation order. ``own_list``: its ``enhance`` list, the one of ``keys``,
-    where that is not the job's."""
+    where that is not the job's. Scenes that have a list of their own are made by that."""
+    chunks_of: dict[int, list[ChunkPlan]] = {}
+    for chunk in plan.chunks:
+        chunks_of.setdefault(chunk.scene, []).append(chunk)
+    found = []
+    for scene in plan.scenes:
+        units = _scene_units(keys.of_scene(scene.number), video, scene, chunks_of.get(scene.number, []))
+        own = list_of(keys.own_scenes, scene.number) or own_list
+        found.append(units if own is None else _under(units, own))
+    return Units(
+        tuple(unit for units in found for unit in units.anchors),
+        tuple(unit for units in found for unit in units.knots),
+        tuple(unit for units in found for unit in units.chunks),
+    )
+
+
+def _scene_units(keys: JobKeys, video: VideoRef, scene: ScenePlan, chunks: Sequence[ChunkPlan]) -> Units:
     sharing = facts_of(keys.settings.consistency) if keys.enhance else POLICIES["none"]
     anchored = needs_anchors(keys.settings.consistency, keys.enhance)
-    anchors = _anchor_units(keys, video, plan.scenes if anchored else ())
-    anchor_keys = {unit.scene: unit.key for unit in anchors}
+    anchors = (_anchor_unit(keys, video, scene),) if anchored else ()
+    anchors_key = anchors[0].key if anchors else ""
     knot_keys: dict[int, str] = {}
-    for scene in plan.scenes if sharing.knots else ():
-        key = anchor_keys[scene.number]
-        knot_keys |= {
-            knot: keys.knot(video.source_digest, scene, knot, key)
+    if sharing.knots:
+        knot_keys = {
+            knot: keys.knot(video.source_digest, scene, knot, anchors_key)
             for knot in scene.knots
             if knot not in scene.anchors
         }
-    units = Units(
-        tuple(anchors),
-        tuple(_knot_units(video, plan.chunks, anchor_keys, knot_keys)),
-        tuple(
-            _chunk_unit(keys, video, chunk, plan.scenes[chunk.scene], anchor_keys, knot_keys)
-            for chunk in plan.chunks
-        ),
+    return Units(
+        anchors,
+        tuple(_knot_units(video, chunks, anchors_key, knot_keys)),
+        tuple(_chunk_unit(keys, video, chunk, scene, anchors_key, knot_keys) for chunk in chunks),
     )
-    return units if own_list is None else _under(units, own_list)
 
 
 def _under(units: Units, own_list: Resolved) -> Units:
-    """``units`` of a video that has an ``enhance`` list of its own."""
+    """``units`` of a video or scene that has an ``enhance`` list of its own."""
     pairs = [list(pair) for pair in zip(own_list.origins, own_list.items, strict=True)]
     told = canonical_json(pairs).decode()
     levels = (units.anchors, units.knots, units.chunks)
@@ -70,7 +82,7 @@ def missing_references(
     for unit in units.knots:
         makes = tuple((knot, key) for knot, key in unit.makes if key in needed and not is_done(key))
         if makes:
-            knots.append(knot_group(unit, makes))
+            knots.append(unit if makes == unit.makes else knot_group(unit, makes))
     return (*anchors, *knots)
 
 
@@ -88,6 +100,9 @@ def manifest_rows(task: UnitTask, row: Mapping[str, Any]) -> list[ChunkRow]:
         "chunk": task.number,
         "attempts": int(row["attempts"]),
         "node": str(row["node"]),
+        "actor": str(row.get("actor", "")),
+        "begun": round(float(row.get("begun", 0.0)), 3),
+        "ended": round(float(row.get("ended", 0.0)), 3),
     }
     seconds = round(float(row["seconds"]), 3)
     sliced = sliced_facts(row)
@@ -130,38 +145,41 @@ def sliced_facts(row: Mapping[str, Any]) -> dict[str, int]:
 
 
 def unlisted_rows(
-    units: Units, listed: Container[str], receipt_of: Callable[[str], Receipt | None]
+    units: Units, listed: Container[tuple[str, str]], receipt_of: Callable[[str], Receipt | None]
 ) -> list[ChunkRow]:
-    """Manifest rows of what is committed and not ``listed``: a run was killed before it wrote them."""
-    knots = [knot_group(unit, (make,)) for unit in units.knots for make in unit.makes]
+    """Manifest rows of what is committed and not ``listed`` (pairs of URI and key): a run was killed before
+    it wrote them, or a video of equal content was there first."""
+    knots = [(unit, make) for unit in units.knots for make in unit.makes]
+    results: list[tuple[str, UnitTask, tuple[int, str] | None]] = [
+        *((unit.key, unit, None) for unit in units.anchors),
+        *((make[1], unit, make) for unit, make in knots),
+        *((unit.key, unit, None) for unit in units.chunks),
+    ]
     rows = []
-    for unit in (*units.anchors, *knots, *units.chunks):
-        key = unit.makes[0][1] if unit.makes else unit.key
-        receipt = None if key in listed else receipt_of(key)
+    for key, unit, make in results:
+        receipt = None if (unit.video.uri, key) in listed else receipt_of(key)
         if receipt is not None:
+            one = unit if make is None else knot_group(unit, (make,))
             unknown = {"seconds": 0.0, "attempts": 1, "node": ""}
-            rows += manifest_rows(unit, unknown | receipt.facts.get("made", {}))
+            rows += manifest_rows(one, unknown | receipt.facts.get("made", {}))
     return rows
 
 
-def _anchor_units(keys: JobKeys, video: VideoRef, scenes: Sequence[ScenePlan]) -> list[UnitTask]:
-    return [
-        UnitTask(
-            level="anchors",
-            key=keys.anchors(video.source_digest, scene),
-            video=video,
-            scene=scene.number,
-            number=0,
-            ordinals=scene.anchors,
-        )
-        for scene in scenes
-    ]
+def _anchor_unit(keys: JobKeys, video: VideoRef, scene: ScenePlan) -> UnitTask:
+    return UnitTask(
+        level="anchors",
+        key=keys.anchors(video.source_digest, scene),
+        video=video,
+        scene=scene.number,
+        number=0,
+        ordinals=scene.anchors,
+    )
 
 
 def _knot_units(
     video: VideoRef,
     chunks: Sequence[ChunkPlan],
-    anchor_keys: Mapping[int, str],
+    anchors_key: str,
     knot_keys: Mapping[int, str],
 ) -> list[UnitTask]:
     """One per chunk with knots in its span that are no anchors; together they hold every knot once."""
@@ -176,7 +194,7 @@ def _knot_units(
                 scene=chunk.scene,
                 number=chunk.number,
                 ordinals=(),
-                anchors_key=anchor_keys[chunk.scene],
+                anchors_key=anchors_key,
             )
             units.append(knot_group(unit, makes))
     return units
@@ -187,10 +205,9 @@ def _chunk_unit(
     video: VideoRef,
     chunk: ChunkPlan,
     scene: ScenePlan,
-    anchor_keys: Mapping[int, str],
+    anchors_key: str,
     knot_keys: Mapping[int, str],
 ) -> UnitTask:
-    anchors_key = anchor_keys.get(chunk.scene, "")
     mine = tuple((knot, knot_keys[knot]) for knot in chunk.knots if knot in knot_keys)
     return UnitTask(
         level="chunk",

@@ -12,8 +12,10 @@ from typing import Any
 
 Item = Mapping[str, Any]
 
-#: Frames on either side that take part in the flow loss, of which the outermost are not kept.
-FLOW_HALO = 4
+#: Frames on either side that take part where the solver couples frames, of which the outermost are not kept.
+CLIP_HALO = 4
+#: Solvers to which a clip is one sample.
+WHOLE_CLIPS = ("svi", "lvtino")
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,13 @@ def halo_of(enhance: Sequence[Item]) -> int:
     if not enhance or not couples_frames(enhance[0]):
         return 0
     # What is measured of a frame reaches one radius, and those measurements see one radius more.
-    return max(2 * blur_radius(enhance[0]), FLOW_HALO if uses_flow(enhance[0]) else 0)
+    reach_of_solver = CLIP_HALO if uses_flow(enhance[0]) or takes_clips(enhance[0]) else 0
+    return max(2 * blur_radius(enhance[0]), reach_of_solver)
 
 
 def couples_frames(item: Item) -> bool:
     """Whether an item of ``enhance`` restores several frames together."""
-    return blur_radius(item) > 0 or uses_flow(item)
+    return blur_radius(item) > 0 or uses_flow(item) or takes_clips(item)
 
 
 def blur_radius(item: Item) -> int:
@@ -60,6 +63,17 @@ def blur_radius(item: Item) -> int:
 def uses_flow(item: Item) -> bool:
     """Whether the solver lets neighbours agree along their motion."""
     return bool(item.get("restore", {}).get("solver", {}).get("flow"))
+
+
+def takes_clips(item: Item) -> bool:
+    """Whether a clip is one sample to the solver."""
+    return item.get("restore", {}).get("solver", {}).get("name") in WHOLE_CLIPS
+
+
+def noise_correlation(item: Item, rho: float) -> float:
+    """That of the frames of a scene: ``rho``, but one noise for all where a clip is one sample. Otherwise it
+    would be that of a window's first frame, and change where windows meet."""
+    return 1.0 if takes_clips(item) else rho
 
 
 def reach(first: int, last: int, halo: int, scene: tuple[int, int]) -> tuple[int, int]:

@@ -16,36 +16,48 @@ from jobs.bench import (
     gops,
     identity,
     inversion,
+    memory,
+    planning,
     prior,
-    restoration,
     restore,
     sharing,
     sheets,
+    style_methods,
     video,
+    whole_job,
 )
 from jobs.bench.result import BenchResult
-from jobs.console import DONE, FAILED, print_json, quiet_stdout, say
+from jobs.console import DONE, FAILED, print_json, quiet_stdout, say, termination_interrupts
 from pipeline.errors import SpecError
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """``run`` takes whether to be quick, and by keyword: the folder ``pictures`` where one may or must be
-    given, the folder ``figures`` if it ``draws``, ``sections`` if it has any that can be run alone, and the
-    whole numbers that ``sizes`` names."""
+    given, the folder ``figures`` if it ``draws``, the folder ``kept`` if it ``goes_on`` where it was
+    interrupted, ``sections`` if it has any that can be run alone, and the whole numbers that ``sizes`` names.
+    """
 
     run: Callable[..., BenchResult]
     pictures: Literal["none", "optional", "required"] = "none"
     draws: bool = False
+    goes_on: bool = False
     sections: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
 
 
-def _soak(quick: bool, **sizes: int) -> BenchResult:
+def _scaling(quick: bool) -> BenchResult:
+    # As `_soak`.
+    from jobs.bench import scaling
+
+    return scaling.run(quick)
+
+
+def _soak(quick: bool, kept: Path, **sizes: int) -> BenchResult:
     # It looks into runs, so it imports what workers do; the other commands start without.
     from jobs.bench import soak
 
-    return soak.run(quick, **sizes)
+    return soak.run(quick, kept, **sizes)
 
 
 BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
@@ -55,12 +67,16 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "gops": Benchmark(gops.run),
         "identity": Benchmark(identity.run),
         "inversion": Benchmark(inversion.run),
+        "memory": Benchmark(memory.run),
+        "pipeline": Benchmark(whole_job.run),
+        "planning": Benchmark(planning.run, sizes=("videos",)),
         "prior": Benchmark(prior.run, pictures="required"),
-        "restoration": Benchmark(restoration.run),
         "restore": Benchmark(restore.run, pictures="optional", sections=tuple(restore.SECTIONS)),
+        "scaling": Benchmark(_scaling),
         "sharing": Benchmark(sharing.run, pictures="optional"),
         "sheets": Benchmark(sheets.run, draws=True),
-        "soak": Benchmark(_soak, sizes=("cycles", "videos", "seed")),
+        "soak": Benchmark(_soak, goes_on=True, sizes=("cycles", "videos", "seed")),
+        "style": Benchmark(style_methods.run, pictures="optional"),
         "video": Benchmark(video.run, pictures="optional"),
     }
 )
@@ -84,7 +100,7 @@ def command(
 
     given = {size: number for size, number in sizes.items() if number is not None}
     measure = _measure(name, pictures, out, sections, given)
-    with quiet_stdout():
+    with termination_interrupts(), quiet_stdout():
         result = measure(quick)
     options = f"{' --quick' if quick else ''}{f' --pictures {pictures}' if pictures else ''}"
     options += "".join(f" --section {section}" for section in sections)
@@ -146,6 +162,8 @@ def _measure(
         taken["pictures"] = pictures
     if benchmark.draws:
         taken["figures"] = out
+    if benchmark.goes_on:
+        taken["kept"] = out
     if benchmark.sections:
         taken["sections"] = tuple(sections)
     return partial(benchmark.run, **taken)

@@ -23,7 +23,6 @@ from jobs.bench.consistency_policies import (
     DEFAULT,
     POLICIES,
     Clip,
-    Frames,
     Policy,
     enhancer_of,
     render_chunks,
@@ -31,9 +30,11 @@ from jobs.bench.consistency_policies import (
 from jobs.bench.consistency_strip import STRIPPED, write_strip
 from jobs.bench.consistency_tasks import Task, tasks
 from jobs.bench.result import BenchResult, Target
+from jobs.bench.style_scores import bundled_reference, shrunk_square, style_scores
 from jobs.bench.video_memory import peak_kib
 from jobs.console import say
-from jobs.demo.demo import REFERENCE, TRUTH
+from jobs.demo.demo import TRUTH
+from jobs.render import Frames
 from pipeline.enhancer_config import EnhancerConfig
 from pipeline.errors import SpecError
 from pipeline.settings import ConsistencySettings
@@ -85,14 +86,10 @@ def run(quick: bool, pictures: Path | None = None, figures: Path = Path("bench-o
     if quick:
         return BenchResult("consistency", tuple(rows), tuple(targets))
     lengths = length_rows()
-    return BenchResult(
-        "consistency", tuple(rows), (*targets, *length_targets(lengths)), {"length": lengths}
-    )
+    return BenchResult("consistency", tuple(rows), (*targets, *length_targets(lengths)), {"length": lengths})
 
 
-def _measure(
-    name: str, task: Task, truth: Frames, interval: int, figures: Path
-) -> list[dict[str, Any]]:
+def _measure(name: str, task: Task, truth: Frames, interval: int, figures: Path) -> list[dict[str, Any]]:
     how = ConsistencySettings(knot_every=interval, knots_per_chunk=1)
     source = task.degrade(truth)
     clip = Clip(name, len(source), lambda ordinals: source[list(ordinals)])
@@ -139,7 +136,7 @@ def _styles(task: Task) -> dict[int, bytes]:
     how = ConsistencySettings()
     enhancer = Enhancer(EnhancerConfig("embedded", "fp32", "cpu", task.enhance, how, 0, 1))
     try:
-        return {0: enhancer.style(0, _reference())}
+        return {0: enhancer.style(0, bundled_reference())}
     finally:
         enhancer.close()
 
@@ -203,48 +200,13 @@ class _Judge:
     def _style(self, pictures: Frames) -> tuple[float, float, float]:
         """Means over every few frames of Gram and Lab distance to the reference (of a style) or to the truth,
         and of gradient SSIM with the truth."""
-        from operators.metrics.gradient_ssim import gradient_ssim
-        from operators.metrics.gram import gram_distance, gram_matrices
-        from operators.metrics.lab_histogram import chi_square, lab_histogram
-
-        found = []
-        for picture, truth in zip(pictures[::STYLE_EVERY], self.truth[::STYLE_EVERY], strict=True):
-            target = _reference() if self.task.style else truth
-            grams = [gram_matrices(self._features(x)) for x in (picture, target)]
-            found.append(
-                (
-                    gram_distance(*grams),
-                    chi_square(lab_histogram(picture), lab_histogram(target)),
-                    gradient_ssim(picture, truth),
-                )
-            )
-        gram, lab, gradients = np.mean(found, axis=0)
-        return float(gram), float(lab), float(gradients)
-
-    def _features(self, picture: Frames) -> Any:
-        from operators.metrics.encoder_features import encoder_features
-        from operators.pictures import to_tensor
-
-        return encoder_features(self.model, to_tensor(picture[None]))
-
-
-def shrunk_square(frames: Frames, side: int) -> Frames:
-    """[n, side, side, 3]: the shorter side shrunk (by area) to ``side``, the middle of the longer one."""
-    import cv2
-
-    height, width = frames.shape[1:3]
-    size = [max(side, round(length * side / min(height, width))) for length in (width, height)]
-    small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
-    top, left = (size[1] - side) // 2, (size[0] - side) // 2
-    return np.ascontiguousarray(small[:, top : top + side, left : left + side])
-
-
-def _reference() -> Frames:
-    import cv2
-
-    picture = cv2.imread(str(REFERENCE), cv2.IMREAD_COLOR)
-    shrunk = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(shrunk, cv2.COLOR_BGR2RGB))
+        scores = style_scores(
+            self.model,
+            pictures[::STYLE_EVERY],
+            self.truth[::STYLE_EVERY],
+            bundled_reference() if self.task.style else None,
+        )
+        return scores.gram, scores.lab, scores.gradients
 
 
 def _targets(name: str, task: str, rows: Sequence[dict[str, Any]]) -> list[Target]:

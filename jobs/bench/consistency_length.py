@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 
 from jobs.bench.clips import first_frames
-from jobs.bench.consistency_policies import DEFAULT, POLICIES, Clip, Frames, enhancer_of, render_chunks
+from jobs.bench.consistency_policies import DEFAULT, POLICIES, Clip, enhancer_of, render_chunks
 from jobs.bench.consistency_tasks import DENOISE_SIGMA, tasks
 from jobs.bench.result import Target
 from jobs.bench.video_memory import peak_kib
 from jobs.console import say
 from jobs.demo.demo import TRUTH
+from jobs.render import Frames
 from pipeline.settings import ConsistencySettings
 
 #: Ten seconds and two minutes at 25 frames per second.

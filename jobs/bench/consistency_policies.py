@@ -10,18 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from jobs.bench.even_plan import plan_scene
+from jobs.render import Frames, render_scene
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
-from pipeline.plan import ScenePlan, plan_chunks
+from pipeline.plan import plan_chunks
 from pipeline.settings import ConsistencySettings
 from pipeline.sharing_policies import facts_of
 
 if TYPE_CHECKING:
     from pipeline.enhancer import Enhancer
 
-Frames = np.ndarray[Any, Any]
 #: Frames by absolute ordinal, [n, h, w, 3].
 Source = Callable[[Sequence[int]], Frames]
 
@@ -54,18 +52,11 @@ def render_chunks(enhancer: Enhancer, clip: Clip, how: ConsistencySettings) -> I
     scene, facts = plan_scene(0, 0, clip.count, how), facts_of(how)
     if facts.anchors == "first":
         scene = replace(scene, anchors=(0,))
-    anchors = None
-    if facts.anchors != "none":
-        anchors = enhancer.anchors(clip.task(scene.anchors), clip.frames(scene.anchors))
-    made: dict[int, bytes] = {}
-    for first, last, grid in _chunks(scene, how):
-        if facts.knots and anchors is not None:
-            made = {ordinal: made[ordinal] for ordinal in made if ordinal in grid}
-            missing = [o for o in grid if o not in made and o not in scene.anchors]
-            if missing:
-                made |= enhancer.knots(clip.task(missing), clip.frames(missing), anchors)
-        ordinals = range(first, last)
-        yield enhancer.chunk(clip.task(ordinals), clip.frames(ordinals), grid, anchors, made)
+    chunks = plan_chunks(scene, how.knots_per_chunk, scene.last, 0)
+    anchored = facts.anchors != "none"
+    return render_scene(
+        enhancer, scene, chunks, clip.task, clip.frames, anchored=anchored, knotted=facts.knots
+    )
 
 
 #: In the order of the report.
@@ -102,10 +93,3 @@ def enhancer_of(
         torch_threads=1,
     )
     return Enhancer(config, styles)
-
-
-def _chunks(
-    scene: ScenePlan, how: ConsistencySettings
-) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    for chunk in plan_chunks(scene, how.knots_per_chunk, scene.last, 0):
-        yield chunk.first, chunk.last, chunk.knots

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.bench.consistency_policies import Frames
+from jobs.render import Frames
 
 STRIPPED = ("chunk_first", "chunk_joint", "knots")
 #: Frames on either side of the border; how much changes are blurred (sigma in pixels) and then brightened.

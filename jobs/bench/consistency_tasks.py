@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jobs.bench.consistency_policies import Frames
 from jobs.demo.demo import REFERENCE
+from jobs.render import Frames
 
 DENOISE_SIGMA, SAMPLE_SIGMA = 0.1, 0.02
 _SEED = 5
@@ -44,7 +44,8 @@ def _stylize(steps: int) -> Task:
         "norms": False,
         "statistics": 1.0,
     }
-    item = {"reference": str(REFERENCE), "method": method, "prompt": "", "guidance": 1.0, "strength": 0.6}
+    item = {"reference": str(REFERENCE), "method": method, "prompt": "", "guidance": 1.0}
+    item |= {"strength": 0.8, "depth": 0.4}
     return Task("stylize", _unchanged, ({"stylize": item},), style=True)
 
 

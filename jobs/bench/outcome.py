@@ -20,16 +20,18 @@ from pipeline.store import Store
 from pipeline.video.measured import measure
 
 #: Columns and metrics that say who made something, when and where, and not what it is.
-_OF_THE_RUN = frozenset({"token", "attempts", "node", "output_uri", "seconds", "assemble_seconds"})
+_OF_THE_RUN = frozenset(
+    {"token", "attempts", "node", "output_uri", "seconds", "assemble_seconds", "actor", "begun", "ended"}
+)
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """``videos``: rows of the manifest by source URI; ``units``: rows of the chunk manifest by key, without
-    their video, since equal videos share them; ``files``: SHA-256 and MD5 over the decoded frames of
-    everything published, by path; ``standing``: key and status of the row objects by source URI."""
+    """``videos``: rows of the manifest by source URI; ``units``: rows of the chunk manifest by key and source
+    URI; ``files``: SHA-256 and MD5 over the decoded frames of everything published, by path; ``standing``:
+    key and status of the row objects by source URI."""
 
     videos: Mapping[str, Row]
     units: Mapping[str, Row]
@@ -39,10 +41,9 @@ class Outcome:
 
 def read_outcome(store: Store) -> Outcome:
     """Reads both tables and decodes every published file. Raises StoreError."""
-    units = {row["key"]: row for row in _table(store, CHUNKS_PARQUET)}
     return Outcome(
         videos={row["video_uri"]: row for row in _table(store, VIDEOS_PARQUET)},
-        units={key: {n: v for n, v in row.items() if n != "video_uri"} for key, row in units.items()},
+        units={f"{row['key']} of {row['video_uri']}": row for row in _table(store, CHUNKS_PARQUET)},
         files={path: _measured(store, path) for path in store.list("videos")},
         standing={row.video_uri: (row.video_key, row.status) for row in read_video_rows(store)},
     )
@@ -57,6 +58,12 @@ def differences(calm: Outcome, found: Outcome) -> list[str]:
         *_unequal("file", calm.files, found.files),
         *_unequal("row object", told, found.standing),
     ]
+
+
+def identical_frames(calm: Outcome, found: Outcome) -> int:
+    """Frames of published videos that decode, all of a video together, as in an undisturbed run."""
+    same = {path for path, (_, md5) in calm.files.items() if found.files.get(path, ("", ""))[1] == md5}
+    return sum(int(row["frames"]) for row in calm.videos.values() if row["output_rel"] in same)
 
 
 def untrue_rows(store: Store) -> list[str]:

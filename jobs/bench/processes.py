@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,16 @@ def start_run(job: Path, work_log: Path | None = None) -> Process:
         # A process in the background of a shell has interrupts ignored, and its children with it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+@contextlib.contextmanager
+def ended_with_us(run: Process) -> Iterator[Process]:
+    """Within, an error or an interrupt here ends the run too."""
+    try:
+        yield run
+    finally:
+        if run.poll() is None:
+            kill_group(run)
 
 
 def wait_until(holds: Callable[[], bool], run: Process, seconds: float) -> bool:

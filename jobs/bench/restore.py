@@ -19,7 +19,6 @@ import numpy as np
 
 from jobs.bench import restore_closed_forms, restore_gradients
 from jobs.bench.clips import clips_below, first_frames
-from jobs.bench.consistency import shrunk_square
 from jobs.bench.restore_clips import clip_rows
 from jobs.bench.restore_defaults import default_rows
 from jobs.bench.restore_orders import order_rows
@@ -27,6 +26,7 @@ from jobs.bench.restore_pictures import picture_rows, picture_targets
 from jobs.bench.restore_tasks import tasks
 from jobs.bench.result import BenchResult, Target
 from jobs.bench.samples import Sample, evenly, read_samples
+from jobs.bench.style_scores import shrunk_square
 from jobs.bench.threads import one_thread
 from jobs.demo.demo import TRUTH
 from pipeline.errors import SpecError

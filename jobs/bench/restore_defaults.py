@@ -18,13 +18,18 @@ from jobs.bench.scores import score
 from jobs.console import say
 
 #: Solver, and the settings that are tried: factors of a length that follows from the picture, or values.
+#: A field of no solver: over how many draws, each with noise of its own, the picture is the mean.
+DRAWS = "draws"
 GRID: tuple[tuple[str, str, tuple[float, ...]], ...] = (
     ("dps_nojac", "scale", (0.4, 1.0, 2.0)),
     ("dps_nojac", "strength", (0.2, 0.3)),
     ("resample", "scale", (0.4, 1.0, 2.0)),
     ("resample", "every", (2, 8)),
     ("resample", "strength", (0.2, 0.3)),
-    ("ldps", "strength", (0.2, 0.3)),
+    ("ldps", "strength", (0.1, 0.2, 0.3)),
+    ("ldps", DRAWS, (4,)),
+    ("diffpir", "strength", (0.1, 0.2)),
+    ("diffpir", DRAWS, (4,)),
 )
 #: Fields that the grid gives as a factor of the default, which only the built solver knows.
 _FACTORS = ("scale",)
@@ -43,8 +48,10 @@ def default_rows(model: Samplers, samples: Sequence[Sample], grid: Sequence[Any]
         measured = task.measured(truth, operator, names)
 
         def psnrs(solver: Row, task: Any = task, measured: Any = measured) -> np.ndarray[Any, Any]:
+            seeds = range(solver.pop(DRAWS, 1))
             filled = as_in_jobs(task.degradation, solver)
-            restored = model.restore(measured, task.degradation, filled).pictures
+            draws = [model.restore(measured, task.degradation, filled, seed=s).pictures for s in seeds]
+            restored = np.mean(draws, axis=0)
             return np.array([score(ours, true).psnr for ours, true in zip(restored, truth, strict=True)])
 
         usual: dict[str, np.ndarray[Any, Any]] = {}

@@ -23,6 +23,7 @@ SOLVERS = (
     "treg",
     "dreamsampler",
     "video_latent",
+    "svi",
     "reddiff",
     "dps_nojac",
     "ldps",
@@ -30,7 +31,7 @@ SOLVERS = (
     "resample",
     "stsl",
 )
-NEED_OTHER_MODELS = ("latino", "flowchef", "flowdps", "cddb")
+NEED_OTHER_MODELS = ("latino", "lvtino", "flowchef", "flowdps", "cddb")
 _PARTS = ("forward", "backward", "encode", "decode")
 
 
@@ -67,6 +68,7 @@ class Samplers:
         solver: Mapping[str, Any],
         *,
         rho: float = 0.0,
+        seed: int = 0,
     ) -> Restored:
         """All pictures in one batch; ``rho`` is the share of noise that they have in common."""
         import torch
@@ -81,7 +83,7 @@ class Samplers:
         operator = self.operator(degradation, measured)
         counting = CountingPrior(self._prior)
         frames = tuple(range(len(y)))
-        facts: dict[str, Any] = {"seed": 0, "source_digest": "bench restore", "scene": 0, "rho": rho}
+        facts: dict[str, Any] = {"seed": seed, "source_digest": "bench restore", "scene": 0, "rho": rho}
         factor = self.model.vae_factor
         shape = (self.model.latent_channels, operator.height // factor, operator.width // factor)
         noise = torch.stack([frame_noise(shape, frame=f, purpose="start", **facts) for f in frames])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from operators.models import LatentModel
     from operators.style.style_aligned import StyleReference
 
-#: Side of the crops in pixels, and how a job stylizes by default.
+#: Side of the crops in pixels, steps of the schedule and the share of them that is walked.
 SIDE, STEPS, STRENGTH = 128, 10, 0.6
 _CODES = 127.5
 

@@ -46,15 +46,17 @@ def memory_targets(rows: Sequence[dict[str, Any]]) -> list[Target]:
     ]  # fmt: skip
 
 
-def peak_kib() -> int:
-    """Peak resident memory of this process so far.
+def peak_kib(pid: int | None = None) -> int:
+    """Peak resident memory so far, of this process or of ``pid`` (on Linux; raises OSError when it is gone).
 
     VmHWM and not ru_maxrss where there is one: the latter is inherited, over exec too, from the parent.
     """
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid or 'self'}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
+        if pid is not None:
+            raise
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak // 1024 if sys.platform == "darwin" else peak
 

@@ -58,11 +58,16 @@ class WorkLog:
         """Bytes so far."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def read(self) -> list[Seen]:
-        """Everything so far, in the order in which it was written."""
+    def exists(self) -> bool:
+        """Whether anything has been written."""
+        return self.size > 0
+
+    def read(self, after: int = 0) -> list[Seen]:
+        """Everything so far, from byte ``after`` on, in the order in which it was written."""
         if not self.path.exists():
             return []
-        return [Seen(**json.loads(line)) for line in self.path.read_text().splitlines()]
+        lines = self.path.read_bytes()[after:].rpartition(b"\n")[0].splitlines()
+        return [Seen(**json.loads(line)) for line in lines]
 
 
 @contextlib.contextmanager
@@ -100,9 +105,9 @@ def _watched_actor(watch: Watch) -> type:
 
 
 def _watched_assembly(watch: Watch) -> Any:
-    def assemble_video(video: Any, row: Any, context: tasks.TaskContext) -> Any:
+    def assemble_video(video: Any, *others: Any) -> Any:
         with _told(watch, "assemble", video.video_key):
-            return tasks.assemble_video(video, row, context)
+            return tasks.assemble_video(video, *others)
 
     return ray.remote(num_cpus=1, max_retries=-1)(assemble_video)
 

@@ -108,7 +108,7 @@ def restore_job(source: Path, output: Path) -> JobSpec:
 
 def stylize_job(source: Path, output: Path) -> JobSpec:
     """Job 2: the restored clip in the look of the bundled reference."""
-    stylize = {"reference": str(REFERENCE), "method": {"name": "style_aligned"}, "strength": 0.6}
+    stylize = {"reference": str(REFERENCE), "method": {"name": "style_aligned"}}
     return parse_spec({**_common("demo-stylize", source, output), "enhance": [{"stylize": stylize}]})
 
 

@@ -57,6 +57,17 @@ def install(unet: UNet2DConditionModel, *, decoder_only: bool = False) -> Iterat
         yield session
 
 
+@contextlib.contextmanager
+def session_of(network: nn.Module, *, decoder_only: bool = False) -> Iterator[SharedAttention]:
+    """`install` for a UNet. Other networks share nothing: their session tells branches apart and harvests
+    nothing."""
+    if not isinstance(network, UNet2DConditionModel):
+        yield SharedAttention()
+        return
+    with install(network, decoder_only=decoder_only) as session:
+        yield session
+
+
 def _self_attentions(unet: UNet2DConditionModel, *, decoder_only: bool) -> dict[str, Attention]:
     """By processor name. Blocks with ``only_cross_attention`` have none in spite of the module's name."""
     return {

@@ -59,8 +59,8 @@ class Jpeg(NonlinearOperator):
             raise OperatorError(f"degradation.quality: {quality} is outside [1, 100]")
         if chroma not in ("4:4:4", "4:2:0"):
             raise OperatorError(f"degradation.chroma: {chroma!r} is unknown; use 4:4:4 or 4:2:0")
-        self.subsampling = 2 if chroma == "4:2:0" else 1
-        block = BLOCK * self.subsampling
+        block = block_side(chroma)
+        self.subsampling = block // BLOCK
         if height % block or width % block:
             raise OperatorError(
                 f"degradation.kind: jpeg with chroma {chroma} needs sides that are multiples of {block}, the "
@@ -129,6 +129,11 @@ class Jpeg(NonlinearOperator):
     @staticmethod
     def _like(constant: Tensor, x: Tensor) -> Tensor:
         return constant.to(x.dtype).to(x.device)
+
+
+def block_side(chroma: str) -> int:
+    """Pixels along the side of the smallest square that is coded whole: 16 with 4:2:0, else 8."""
+    return 2 * BLOCK if chroma == "4:2:0" else BLOCK
 
 
 def quantisation_table(base: tuple[tuple[int, ...], ...], quality: int) -> Tensor:

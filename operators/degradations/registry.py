@@ -18,7 +18,7 @@ from operators.degradations.denoise import Denoise
 from operators.degradations.destriping import Destriping
 from operators.degradations.flicker import ExposureFlicker, rolling_gains
 from operators.degradations.inpainting import Inpainting
-from operators.degradations.jpeg import Jpeg
+from operators.degradations.jpeg import Jpeg, block_side
 from operators.degradations.kernels import (
     anisotropic_gaussian_kernel,
     disk_kernel,
@@ -81,6 +81,11 @@ def noise_model(spec: Spec) -> NoiseModel:
     if spec.get("kind") == "salt_and_pepper":
         return ImpulseNoise(float(_required(spec, "fraction")), rest.sigma)
     return rest
+
+
+def side_multiple(spec: Spec) -> int:
+    """Sides of the pictures of ``spec`` are multiples of it: the blocks of JPEG, else 1."""
+    return block_side(spec.get("chroma", "4:2:0")) if spec.get("kind") == "jpeg" else 1
 
 
 def measurement_sigma(spec: Spec) -> float:

@@ -59,7 +59,7 @@ class TrajectoryPrior(Protocol):
 
 class VideoConsistencyPrior(Protocol):
     """A distilled video model (LVTINO's VCM): a clip is one sample. ``frames_multiple``: a clip has
-    k frames_multiple + 1 frames (temporal autoencoders)."""
+    k frames_multiple + 1 frames (temporal autoencoders). It may say its ``kind`` as a `LatentPrior` does."""
 
     alphas_cumprod: Tensor
     frames_multiple: int

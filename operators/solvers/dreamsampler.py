@@ -11,6 +11,7 @@ from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
 from operators.degradations.inpainting import Inpainting
+from operators.degradations.video_inpainting import VideoInpainting
 from operators.solvers.base import LatentPrior, State
 from operators.solvers.guidance import BranchPrior, cfgpp
 from operators.solvers.guided_inversion import guided_invert
@@ -47,8 +48,10 @@ class DreamSampler(TReg):
     """Restoration of what is missing: the unconditional estimate is fitted to the measurement, and inside the
     holes it is distilled towards the prompt; other steps are unconditional DPS.
 
-    Inside a hole M: z0 <- (1 - ab') z0 + ab' z0_prompt. Operators without a mask have no hole, and then the
-    prompt is not used. Paper: 10 conjugate gradient iterations of weight 1e-4, every third step.
+    Inside a hole M: z0 <- (1 - ab') z0 + ab' z0_prompt, as published for inpainting. Operators without a mask
+    have no hole, and then the prompt is not used: the published distillation outside of holes is an edit
+    (`DreamSamplerEdit`), which has no measurement to keep. Paper: 10 conjugate gradient iterations of weight
+    1e-4, every third step.
     """
 
     dps: bool = True
@@ -68,8 +71,15 @@ class DreamSampler(TReg):
 
 
 def latent_hole(operator: ForwardOperator, z: Tensor) -> Tensor | None:
-    """Cells of ``z`` of which more than half is missing, [1, 1, h, w]; None where nothing is."""
-    if not isinstance(operator, Inpainting) or bool(operator.mask.all()):
+    """Cells of ``z`` of which more than half is missing, [1, 1, h, w] or, where masks differ between frames,
+    [B, 1, h, w]; None where nothing is."""
+    if isinstance(operator, Inpainting):
+        keep = operator.mask[None]
+    elif isinstance(operator, VideoInpainting):
+        keep = operator.masks
+    else:
         return None
-    missing = 1.0 - torch.as_tensor(operator.mask).to(z)[None, None]
+    if bool(keep.all()):
+        return None
+    missing = 1.0 - torch.as_tensor(keep).to(z)[:, None]
     return (F.adaptive_avg_pool2d(missing, z.shape[-2:]) > 0.5).to(z)

@@ -9,6 +9,7 @@ from torch import Tensor
 from operators.degradations.base import ForwardOperator
 from operators.solvers.back_projection import spread_prox
 from operators.solvers.base import LatentPrior, State, StepSolver
+from operators.solvers.gauss_newton import gauss_newton_prox
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class LastFit:
     """``solver``, its result moved by the prox of weight ``weight`` in pixels, without encoding it again.
 
     Ours. Few steps of fixed length end at a residual of about their length, and no decoder returns exactly
-    what was measured; both are made good by one closed-form step.
+    what was measured; both are made good by one step, in closed form where the operator has one.
     """
 
     solver: StepSolver
@@ -34,4 +35,7 @@ class LastFit:
         return self.solver.step(i, state, prior)
 
     def finish(self, state: State, prior: LatentPrior) -> Tensor:
-        return spread_prox(self.operator, self.solver.finish(state, prior), state.y, self.weight)
+        x = self.solver.finish(state, prior)
+        if not self.operator.has_prox:
+            return gauss_newton_prox(self.operator, x, state.y, self.weight)
+        return spread_prox(self.operator, x, state.y, self.weight)

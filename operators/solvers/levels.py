@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from operators.solvers.base import LatentPrior
+from operators.solvers.checkpoints import VideoConsistencyPrior
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ def flow_alphas(s: Tensor) -> Tensor:
     return flow_level(s.double()).ab
 
 
-def prior_kind(prior: LatentPrior) -> str:
+def prior_kind(prior: LatentPrior | VideoConsistencyPrior) -> str:
     """ "diffusion", "flow" or "consistency"; a prior that does not say is a diffusion."""
     return getattr(prior, "kind", "diffusion")
 
 
-def level_of_alpha(prior: LatentPrior, ab: Tensor) -> Level:
+def level_of_alpha(prior: LatentPrior | VideoConsistencyPrior, ab: Tensor) -> Level:
     """The level of alpha-bar ``ab`` in the coordinates that ``prior`` expects its latents in."""
     if prior_kind(prior) != "flow":
         return diffusion_level(ab)
@@ -61,7 +62,7 @@ def level_of_alpha(prior: LatentPrior, ab: Tensor) -> Level:
     return flow_level(noise / (signal + noise))
 
 
-def level(prior: LatentPrior, t: int) -> Level:
+def level(prior: LatentPrior | VideoConsistencyPrior, t: int) -> Level:
     """The level of timestep ``t``."""
     return level_of_alpha(prior, prior.alphas_cumprod[t])
 

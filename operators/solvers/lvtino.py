@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from operators.degradations.base import ForwardOperator
@@ -12,7 +13,7 @@ from operators.errors import OperatorError
 from operators.solvers.base import LatentPrior, State
 from operators.solvers.checkpoints import VideoConsistencyPrior
 from operators.solvers.data_steps import first_picture
-from operators.solvers.levels import diffusion_level, level
+from operators.solvers.levels import level
 from operators.solvers.step_rules import recombine
 
 #: The released grids of the two models.
@@ -25,9 +26,10 @@ class Lvtino:
     """Per step: the clip through the video model's stochastic autoencoder, data prox, every frame through the
     image model's, data prox (algorithm 1).
 
-    The batch is the whole clip. ``video`` None leaves the image model alone: LATINO with one noise for all
-    frames and the clip's own prox. ``video_weights`` and ``image_weights``: prox weights per step (the paper
-    tunes them per problem). The image latent is made inside the step, so references cannot be read beside it;
+    The batch is the whole clip; for the video model it is continued by its last frame up to a length that its
+    autoencoder takes. ``video`` None leaves the image model alone: LATINO with one noise for all frames and
+    the clip's own prox. ``video_weights`` and ``image_weights``: prox weights per step (the paper tunes them
+    per problem). The image latent is made inside the step, so references cannot be read beside it;
     ``state.z`` holds the last one. Temporal total variation, which the paper adds for frame averages, is not
     part of this.
     """
@@ -56,7 +58,6 @@ class Lvtino:
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> State:
         y = self.operator.restrict(y)
         x = first_picture(self.operator, y).clamp(-1.0, 1.0)
-        self._require_clip(len(x))
         return State(z=noise, y=y, x=x)
 
     def step(self, i: int, state: State, prior: LatentPrior) -> State:
@@ -81,16 +82,13 @@ class Lvtino:
         assert video is not None
         assert state.x is not None
         t = self.video_timesteps[i]
-        z0 = video.encode(state.x.clamp(-1.0, 1.0))
+        z0 = video.encode(continued(state.x.clamp(-1.0, 1.0), video.frames_multiple))
         noise = state.normal(i, "video", like=z0.expand(len(state.x), *z0.shape))[0]
-        z = recombine(z0, noise, diffusion_level(video.alphas_cumprod[t]))
-        estimate = video.decode(video.predict_z0(z, t)).clamp(-1.0, 1.0)
+        z = recombine(z0, noise, level(video, t))
+        estimate = video.decode(video.predict_z0(z, t))[: len(state.x)].clamp(-1.0, 1.0)
         return self.operator.prox(estimate, state.y, self.video_weights[i])
 
-    def _require_clip(self, frames: int) -> None:
-        if self.video is None or frames % self.video.frames_multiple == 1 % self.video.frames_multiple:
-            return
-        raise OperatorError(
-            f"lvtino: a clip of {frames} frames does not fit the video model, which takes "
-            f"{self.video.frames_multiple} k + 1; cut or pad the clip"
-        )
+
+def continued(clip: Tensor, multiple: int) -> Tensor:
+    """``clip`` [T, ...] and its last frame as often as makes k ``multiple`` + 1 frames."""
+    return torch.cat([clip, clip[-1:].expand((1 - len(clip)) % multiple, *clip.shape[1:])])

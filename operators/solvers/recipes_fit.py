@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from operators.degradations.base import ForwardOperator
 from operators.degradations.denoise import Denoise
 from operators.degradations.inpainting import Inpainting
@@ -23,6 +25,7 @@ from operators.solvers.matched_denoise import MatchedDenoise
 from operators.solvers.noise_levels import log_spaced_timesteps, pixel_sigmas
 from operators.solvers.recipes_gradient import framed, strength, warm
 from operators.solvers.reencode import NormalFit
+from operators.solvers.svi import Svi
 from operators.solvers.treg import TReg
 from operators.solvers.video_latent import VideoLatent
 
@@ -150,6 +153,15 @@ def video_latent(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: L
         flow_weight=weight(spec, "flow", 0.1),
         classical_start=strength(spec) < 1.0,
     )
+
+
+def svi(spec: Spec, operator: ForwardOperator, sigma_y: float, prior: LatentPrior) -> StepSolver:
+    """``steps``, ``eta`` the share of fresh noise, ``lam`` and ``iterations`` of the conjugate gradients,
+    ``strength``. The paper's ``lam`` is 0, for data without noise."""
+    fit = _fit(spec, operator, sigma_y, iterations=5)
+    joint = replace(fit, joint=operator.couples_frames)
+    solver = Svi(joint, _timesteps(spec, prior, 20), share(spec, "eta", 0.15))
+    return warm(spec, solver, operator)
 
 
 def pinv_gain(operator: ForwardOperator) -> float:

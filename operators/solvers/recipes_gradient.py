@@ -174,8 +174,9 @@ def framed(spec: Spec, solver: StepSolver, operator: ForwardOperator, sigma_y: f
 
 
 def fitted_last(spec: Spec, solver: StepSolver, operator: ForwardOperator, sigma_y: float) -> StepSolver:
-    """``solver``, with a last prox where ``last_fit`` is on and the operator has one."""
-    if not (spec.get("last_fit", False) and operator.has_prox and operator.has_pinv):
+    """``solver``, with a last prox where ``last_fit`` is on and every measured value counts."""
+    fits = operator.has_pinv if operator.has_prox else operator.differentiable and operator.complete
+    if not (spec.get("last_fit", False) and fits):
         return solver
     return LastFit(solver, operator, (FINAL_SIGMA / max(sigma_y, MINIMAL_NOISE)) ** 2)
 

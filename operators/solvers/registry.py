@@ -60,6 +60,8 @@ METHODS: dict[str, Method] = {
     "ddnm": Method(recipes_fit.ddnm, ("linear", "has_pinv", "complete")),
     "latino": Method(recipes_fit.latino, ("has_prox",), ("consistency",)),
     "video_latent": Method(recipes_fit.video_latent, ("linear", "has_prox")),
+    "svi": Method(recipes_fit.svi, ("linear", "has_adjoint", "complete")),
+    "lvtino": Method(recipes_checkpoint.lvtino, ("has_prox",), ("consistency",)),
     "flowchef": Method(recipes_gradient.flowchef, ("differentiable", "complete"), ("flow",)),
     "flowdps": Method(recipes_gradient.flowdps, ("linear", "has_pinv", "complete"), ("flow",)),
     "cddb": Method(recipes_checkpoint.cddb, ("linear", "has_pinv", "complete"), ANY_KIND),

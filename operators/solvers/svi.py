@@ -21,8 +21,8 @@ class Svi:
     ``joint`` where the operator couples frames), then renoise with a share ``eta`` of fresh noise.
 
     The noise must be shared: first frame's start noise and draws go to all frames (algorithm 1); ``shared``
-    off is the paper's ablation, every frame its own. Conjugate gradients run to the data: noise in the
-    measurement is reproduced. As released, a next timestep of 0 gets
+    off is the paper's ablation, every frame its own. As published the ``fit`` has no weight and conjugate
+    gradients run to the data: noise in the measurement is reproduced. As released, a next timestep of 0 gets
     the clean latent itself. Results depend on the clip's extent by design.
     """
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -55,6 +55,12 @@ class StyleBank:
             [channel_moments(banked.trajectory[:1]) for banked in self.references],
             [banked.weight for banked in self.references],
         )
+
+    def last(self, steps: int) -> StyleBank:
+        """The bank for the last ``steps`` timesteps of its own: inversion begins with the last one, so they
+        are what an inversion over these alone would leave."""
+        cut = tuple(replace(banked, trajectory=banked.trajectory[-steps:]) for banked in self.references)
+        return replace(self, references=cut)
 
     @property
     def parts(self) -> tuple[tuple[Tensor, float], ...]:

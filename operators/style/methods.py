@@ -67,7 +67,7 @@ class Styles:
         """What the bank of ``spec`` must hold besides trajectories and colours."""
         method = spec["method"]
         if method["name"] == "rival":
-            return BankRecipe(timesteps, noise_above=rival_until(method, timesteps))
+            return BankRecipe(timesteps, noise_above=0)  # scenes may begin, and end it, elsewhere
         if method["name"] == "soc":
             describe = descriptor_of(method.get("descriptor"), self.model)
             return BankRecipe(timesteps, descriptor=describe, preview=self.model.vae_factor)
@@ -96,7 +96,8 @@ class Styles:
                 raise OperatorError(f"stylize: {method['name']} needs a reference")
             return Styling(self._keeping(spec, timesteps), prior, None)
         if method["name"] == "rival":
-            prior = NoiseAligned(prior, bank.noise)
+            until = rival_until(method, timesteps)
+            prior = NoiseAligned(prior, {t: moments for t, moments in bank.noise.items() if t > until})
         solver = Dressed(
             self._styleid(method, timesteps, bank)
             if method["name"] == "styleid"

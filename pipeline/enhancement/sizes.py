@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from operators.degradations.registry import side_multiple
 from operators.pictures import pad_edges, padded_side
 
 
@@ -32,8 +33,11 @@ class StageSizes:
         return [side * growth for side in sides]
 
     def padded_sides(self, number: int, sides: Sequence[int]) -> list[int]:
-        """Sides of stage ``number``'s input of ``sides`` pixels, padded for the model."""
-        return [padded_side(side, self.scale(number), self.multiple) for side in sides]
+        """Sides of stage ``number``'s input of ``sides`` pixels, padded for the model and the degradation."""
+        restore = self.enhance[number].get("restore")
+        blocks = side_multiple(restore["degradation"]) if restore else 1
+        multiple = math.lcm(self.multiple, blocks)
+        return [padded_side(side, self.scale(number), multiple) for side in sides]
 
     def cells(self, number: int, sides: Sequence[int]) -> list[int]:
         """Sides of the latent behind stage ``number``'s input of ``sides`` pixels."""

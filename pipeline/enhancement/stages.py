@@ -24,6 +24,7 @@ from pipeline.enhancement.references import Arrays, learned_of, statistics_of
 from pipeline.enhancement.sizes import StageSizes
 from pipeline.errors import SourceError
 from pipeline.sharing_policies import LEARNING
+from pipeline.style_strength import at_strength, schedule_share
 
 Spec = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ TIMED = ("flicker", "temporal_blur")
 @dataclass(frozen=True)
 class StageBuilder:
     """Builds the stages of one ``enhance`` list on one model. ``masks``: uint8 [H, W] by number of the stage,
-    0 where there is a hole."""
+    0 where the file is white."""
 
     enhance: Sequence[Spec]
     model: LatentModel
@@ -82,6 +83,7 @@ class StageBuilder:
                 given["mask"] = _fitted_mask(number, given["mask"], sides, measured)
             spec, prior = item["restore"], prompted(item["restore"], self.model, self.session)
             restored = [side * self.sizes.scale(number) for side in measured]
+            self._require_side(number, restored)
             try:
                 known = learned_of(scene, number)
                 assets = {**given, **known}
@@ -95,15 +97,25 @@ class StageBuilder:
                     code="enhance_refused",
                 ) from error
             return Stage(solver, prior, self.session, key=key)
-        spec = item["stylize"]
+        spec = at_strength(item["stylize"])
+        timesteps, bank = timesteps_of(spec), self.styles.get(number)
         styling = Styles(self.model, self.session).styling(
             spec,
-            timesteps_of(spec),
-            self.styles.get(number),
+            timesteps,
+            None if bank is None else bank.last(len(timesteps)),
             statistics_of(scene, number),
             controlled=controlled,
         )
         return Stage(styling.solver, styling.prior, self.session, styling.reading, key=key)
+
+    def _require_side(self, number: int, sides: Sequence[int]) -> None:
+        at_most = self.model.largest_side
+        if at_most is not None and max(sides) > at_most:
+            raise SourceError(
+                f"enhance.{number}.restore makes pictures of {sides[1]}x{sides[0]}, and the model knows no "
+                f"positions beyond {at_most} pixels; use smaller frames or a model with a UNet",
+                code="enhance_refused",
+            )
 
 
 def _fitted_mask(
@@ -124,4 +136,10 @@ def _fitted_mask(
 
 def timesteps_of(item: Spec) -> tuple[int, ...]:
     """The timesteps of a stylization."""
-    return leading_timesteps(item["method"]["steps"], strength=item["strength"])
+    share = schedule_share(item["strength"], item.get("depth", 1.0))
+    return leading_timesteps(item["method"]["steps"], strength=share)
+
+
+def style_timesteps(item: Spec) -> tuple[int, ...]:
+    """The timesteps on which a style reference is inverted: all, since scenes may ask for other strengths."""
+    return leading_timesteps(item["method"]["steps"])

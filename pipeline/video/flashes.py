@@ -33,6 +33,8 @@ def flash_frames(looks: FrameLooks) -> Values:
     """
     found = np.zeros(looks.frames, bool)
     lightness = _lightness(looks)
+    if not (np.abs(np.diff(lightness)) >= FLASH_STEP * LIGHTNESS_CELLS).any():
+        return found  # every flash begins with such a step
     cells, motion = looks.looks(), looks.motions()
     for light, length in itertools.product((lightness, -lightness), range(1, FLASH_FRAMES + 1)):
         for start in _steps(light, length):

@@ -95,7 +95,7 @@ class _Scan:
         self.keys = array("q")
         self.packet_pts = array("q")
         self.before_key = array("q")
-        self.interlaced = 0
+        self.interlaced = self.torn_packets = 0
         self.last_duration = 0
         self.picture: tuple[int, int, str] | None = None
         self.resized: list[tuple[int, int, int, str]] = []
@@ -134,6 +134,7 @@ class _Scan:
             yield from decoder.decode(packet, self.count)
 
     def _note_packet(self, packet: Packet[Any]) -> None:
+        self.torn_packets += packet.is_corrupt
         if packet.size == 0 or packet.pts is None:
             return
         if not packet.is_discard:
@@ -325,6 +326,7 @@ class _Scan:
             time_base=self.times.time_base,
             rebuilt=self.times.rebuilt,
             missing=len(self.untimed),
+            torn_packets=self.torn_packets,
             packet_pts=Integers(self.packet_pts),
             before_key=Integers(self.before_key),
             resized=tuple(self.resized),

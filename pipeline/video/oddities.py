@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from pipeline.video.integers import Integers
-from pipeline.video.presentation import gap_warnings
+from pipeline.video.presentation import gap_warnings, lost_frames
 from pipeline.video.types import Probe, Treatment
 
 _NAMED = 16
@@ -22,9 +22,10 @@ class Oddities:
     """What one pass over a file has seen.
 
     ``pts`` in ``time_base`` are those of the index; ``rebuilt`` of them are not the file's own, and
-    ``missing`` frames had none. ``packet_pts``: of all packets; ``before_key``: of those before the first
-    key packet. ``resized``: ordinal, width, height and format of every change. ``hdr``: "pq", "hlg" or "".
-    ``fields``: what `FieldDetective` says. ``side_data``: names of what encoding anew loses.
+    ``missing`` frames had none. ``torn_packets`` are marked by the demuxer as incomplete. ``packet_pts``: of
+    all packets; ``before_key``: of those before the first key packet. ``resized``: ordinal, width, height
+    and format of every change. ``hdr``: "pq", "hlg" or "". ``fields``: what `FieldDetective` says.
+    ``side_data``: names of what encoding anew loses.
     """
 
     facts: Probe
@@ -34,6 +35,7 @@ class Oddities:
     time_base: Fraction
     rebuilt: int
     missing: int
+    torn_packets: int
     packet_pts: Integers
     before_key: Integers
     resized: tuple[tuple[int, int, int, str], ...]
@@ -66,6 +68,8 @@ def _damage(seen: Oddities) -> Iterator[str]:
         yield f"partial: the file is cut off; {frames} frames of about {frames + lost} are there"
     if seen.errors:
         yield f"decode_errors={seen.errors}: damaged packets were skipped{_holes(seen)}"
+    if seen.torn_packets:
+        yield f"torn_packets={seen.torn_packets}: the stream itself says that parts of them are lost"
     if seen.corrupt:
         yield f"corrupt_frames={seen.corrupt}: damaged pictures were concealed"
 
@@ -94,6 +98,21 @@ def _times(seen: Oddities, assume_fps: str | None) -> Iterator[str]:
     else:
         yield f"pts_rebuilt={seen.rebuilt}: {seen.missing} were missing, the others doubled or ran back"
     yield from gap_warnings(seen.pts, seen.time_base)
+    yield from _lost(seen)
+
+
+def _lost(seen: Oddities) -> Iterator[str]:
+    """Frames of which not even a packet is in the file: only the times of the others tell of them."""
+    if seen.rebuilt:
+        return
+    shown, packets = np.asarray(seen.pts), np.asarray(seen.packet_pts)
+    there = np.union1d(shown, packets[packets >= shown[0]])
+    holes = lost_frames(there)
+    if holes:
+        named = ", ".join(str(np.searchsorted(shown, there[at])) for at, _ in holes[:_NAMED])
+        more = "" if len(holes) <= _NAMED else f" and {len(holes) - _NAMED} more"
+        count = sum(missing for _, missing in holes)
+        yield f"frames_missing={count}: none at the usual time before frame {named}{more}; times kept"
 
 
 def _pictures(seen: Oddities, treatment: Treatment) -> Iterator[str]:

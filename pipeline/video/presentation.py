@@ -11,6 +11,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+#: Fewer steps between frames do not tell which one is usual.
+_TELLING_STEPS = 8
+#: Share of equal steps that makes a video steady.
+_STEADY_SHARE = 0.75
+
 
 @dataclass(frozen=True)
 class TimeFault:
@@ -88,6 +93,22 @@ def gap_warnings(pts: Sequence[int], time_base: Fraction) -> list[str]:
     ]
 
 
+def lost_frames(pts: Sequence[int] | NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Where frames of a steady video are not there: (the frame after the hole, frames missing before it).
+
+    A video is steady if most of its steps are the usual one, give or take the rounding of a tick. In others
+    a longer step tells nothing, and nothing is returned; nor for what `gap_warnings` calls a jump.
+    """
+    steps = np.diff(np.asarray(pts))
+    if len(steps) < _TELLING_STEPS:
+        return []
+    usual = int(np.partition(steps, len(steps) // 2)[len(steps) // 2])
+    if np.count_nonzero(np.abs(steps - usual) <= 1) < _STEADY_SHARE * len(steps):
+        return []
+    holes = np.flatnonzero((2 * steps > 3 * usual + 2) & (steps <= _longest_step(steps)))
+    return [(int(i) + 1, (int(steps[i]) + usual // 2) // usual - 1) for i in holes]
+
+
 def _known(raw: Sequence[int | None], ordinal: int) -> int:
     pts = raw[ordinal]
     assert pts is not None
@@ -123,6 +144,6 @@ def _longest_consistent(raw: Sequence[int | None]) -> list[int]:
 
 def _longest_step(steps: NDArray[np.int64]) -> int:
     """A longer step than ten usual ones is a hole; too few frames tell nothing of what is usual."""
-    if len(steps) < 8:
+    if len(steps) < _TELLING_STEPS:
         return int(steps.max(initial=0))
     return 10 * int(np.partition(steps, len(steps) // 2)[len(steps) // 2])

@@ -84,6 +84,22 @@ def test_a_kill_costs_what_was_in_flight_and_no_frame(
     ends_as_undisturbed(site, job, log, kill.kind, kill.lost)
 
 
+def test_a_lost_node_is_held_against_no_chunk_even_if_no_death_is_forgiven(
+    site: Site, tmp_path: Path, log: WorkLog
+) -> None:
+    site.undisturbed("identity")
+    job = site.job("identity", tmp_path / "out")
+    job = dataclasses.replace(job, cluster=dataclasses.replace(job.cluster, max_attempts=1))
+    site.add_node()
+    hand = Saboteur(log, "node", "begin", "transcode", 3, os.getpid())
+    with watched(hand):
+        summary = run(job)
+    assert hand.struck.exists(), "nothing was killed"
+    assert (summary.done, summary.quarantined) == (2, 1), summary.rows
+    # What was there is handed back once, to be done alone.
+    ends_as_undisturbed(site, job, log, "identity", lost=2 * 3)
+
+
 def _driver(job: JobSettings, kill: Kill, log: WorkLog) -> int:
     """Run a job in a process of its own; its exit code."""
     case = log.path.with_suffix(".pickle")

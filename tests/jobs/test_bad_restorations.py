@@ -13,9 +13,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from operators.mmdit import CLASS
 from operators.noise_schedule import _CONSISTENCY, _FLOW
 from operators.solvers.registry import METHODS
-from pipeline.model_fit import CONSISTENCY, FLOW
+from pipeline.model_fit import CONSISTENCY, FLOW, TRANSFORMER
 from pipeline.restore_fit import DIFFUSIONS, fitting, models_of
 from tests.jobs.media import write_clip
 from tests.support.tiny_models import save_tiny_bridge, save_tiny_few_step, save_tiny_flow, save_tiny_sd
@@ -230,7 +231,10 @@ def test_a_model_of_the_right_kind_is_planned(solver: str, model: str, place: Pa
 
 @pytest.mark.parametrize(
     ("checkpoint", "words"),
-    [("none", "checkpoint.json cannot be read"), ("oracle", "holds a one_step model; cddb needs a bridge")],
+    [
+        ("none", "checkpoint.json cannot be read"),
+        ("oracle", "holds a one_step model; cddb reads a folder with"),
+    ],
 )
 def test_a_checkpoint_that_is_no_bridge_exits_2(checkpoint: str, words: str, place: Path) -> None:
     found = plan(place, {"degradation": TWICE, "solver": {"name": "cddb", "checkpoint": checkpoint}})
@@ -239,6 +243,36 @@ def test_a_checkpoint_that_is_no_bridge_exits_2(checkpoint: str, words: str, pla
     assert words in found.stderr
     bridged = {"degradation": TWICE, "solver": {"name": "cddb", "checkpoint": "bridge"}}
     assert plan(place, bridged).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({}, "consistency.sharing", "frames cannot share attention in a transformer; set sharing: none"),
+        ({"class": "FluxTransformer2DModel"}, "model", "of transformers only SD3Transformer2DModel"),
+        ({"style": True}, "enhance.0.stylize", "no frame can read a style; use a model with a UNet"),
+    ],
+)
+def test_a_transformer_shares_no_attention_and_says_so_when_it_is_asked_to(
+    changes: dict[str, Any], field: str, words: str, place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mmdit" / "transformer").mkdir(parents=True)
+    facts = {"_class_name": changes.get("class", "SD3Transformer2DModel")}
+    (tmp_path / "mmdit" / "transformer" / "config.json").write_text(json.dumps(facts))
+    restore = {"restore": {"degradation": TWICE, "solver": {"name": "flowchef"}}}
+    style = {"stylize": {"reference": str(place / "low.png")}}
+    job = {
+        "name": "mmdit",
+        "source": str(place / "in" / "a.mp4"),
+        "output": str(tmp_path / "out"),
+        "model": str(tmp_path / "mmdit"),
+        "enhance": [style if changes.get("style") else restore],
+    }
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    found = CliRunner().invoke(app, ["plan", str(tmp_path / "job.yaml"), "--json"])
+    assert found.exit_code == 2
+    assert found.stderr.startswith(f"reelweave: {field}: ")
+    assert words in found.stderr.replace("\n", "")
 
 
 def test_a_prompt_is_refused_where_the_model_reads_none(place: Path) -> None:
@@ -257,5 +291,6 @@ def test_what_a_plan_knows_of_models_is_what_the_solvers_and_the_loader_know() -
         name: set(method.kinds) for name, method in METHODS.items()
     }
     assert ((_FLOW,), _CONSISTENCY) == (FLOW, CONSISTENCY)
+    assert CLASS == TRANSFORMER
     for kind in (*DIFFUSIONS, "flow"):
         assert all(kind in METHODS[name].kinds for name in fitting(TWICE, kind))

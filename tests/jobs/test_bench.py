@@ -26,9 +26,7 @@ def test_the_gop_benchmark_prints_one_json_object_and_keeps_it(
     assert ran.exit_code == (0 if facts["targets"][0]["holds"] else 1)
 
 
-def test_a_missed_bound_is_said_and_exits_with_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missed_bound_is_said_and_exits_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     missed = BenchResult("missed", ({"a": 1},), (Target("never", 0.5, 1.0),))
     monkeypatch.setattr(bench, "BENCHMARKS", {"missed": bench.Benchmark(lambda quick: missed)})
@@ -40,4 +38,4 @@ def test_a_missed_bound_is_said_and_exits_with_one(
 def test_an_unknown_benchmark_is_bad_input() -> None:
     ran = CliRunner().invoke(app, ["bench", "nothing"])
     assert ran.exit_code == 2
-    assert "restoration" in ran.stderr
+    assert "restore" in ran.stderr

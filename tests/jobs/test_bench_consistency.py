@@ -15,6 +15,7 @@ from jobs.bench.clips import first_frames
 from jobs.bench.consistency_policies import POLICIES, Clip, enhancer_of, render_chunks
 from jobs.bench.consistency_strip import write_strip
 from jobs.bench.consistency_tasks import tasks
+from jobs.bench.style_scores import shrunk_square
 from jobs.bench.video_memory import peak_kib
 from jobs.demo.demo import TRUTH
 from pipeline.errors import SpecError
@@ -27,7 +28,7 @@ DENOISE = next(task for task in tasks(quick=True) if task.name == "denoise")
 
 @pytest.fixture(scope="module")
 def noisy() -> np.ndarray:
-    return DENOISE.degrade(consistency.shrunk_square(first_frames(TRUTH, 11), 32))
+    return DENOISE.degrade(shrunk_square(first_frames(TRUTH, 11), 32))
 
 
 def render(name: str, frames: np.ndarray, how: ConsistencySettings = HOW) -> list[np.ndarray]:
@@ -85,7 +86,7 @@ def test_per_chunk_sharing_begins_anew_with_every_chunk(
 def test_clips_are_shrunk_to_a_square_of_their_middle() -> None:
     frames = np.zeros((2, 20, 60, 3), np.uint8)
     frames[:, :, 20:40] = 255
-    square = consistency.shrunk_square(frames, 10)
+    square = shrunk_square(frames, 10)
     assert square.shape == (2, 10, 10, 3)
     assert (square == 255).all()
 
@@ -136,7 +137,7 @@ def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_strip_marks_the_pair_across_the_border_and_shows_a_step_there(tmp_path: Path) -> None:
-    still = consistency.shrunk_square(first_frames(TRUTH, 1), 48).repeat(8, 0)
+    still = shrunk_square(first_frames(TRUTH, 1), 48).repeat(8, 0)
     stepped = still // 2 + 60
     stepped[4:] += 4
     write_strip(tmp_path / "new" / "strip.png", still, {"stepped": stepped}, 4)

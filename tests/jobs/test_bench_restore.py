@@ -144,11 +144,14 @@ def test_a_clip_is_scored_in_time_and_its_truth_costs_nothing(
 
 
 def test_defaults_are_compared_picture_by_picture(model: Samplers) -> None:
-    grid = (("dps_nojac", "scale", (1.0,)), ("dps_nojac", "strength", (0.1,)))
+    grid = (("dps_nojac", "scale", (1.0,)), ("diffpir", "strength", (0.1,)), ("diffpir", "draws", (2,)))
     rows = default_rows(model, samples(2), grid)
-    assert [row["setting"] for row in rows] == ["defaults", "scale x 1.0", "strength 0.1"] * 2
+    settings = ["defaults", "scale x 1.0", "defaults", "strength 0.1", "draws 2"]
+    assert [row["setting"] for row in rows] == settings * 2
     assert rows[1]["over_defaults_db"] == pytest.approx(0.0, abs=1e-3)
-    assert rows[2]["over_defaults_db"] != 0.0
+    assert rows[3]["over_defaults_db"] != 0.0
+    # The mean of draws is nearer to the truth than a draw.
+    assert rows[4]["over_defaults_db"] > 0.1
 
 
 def test_jobs_fill_in_what_a_solver_is_not_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from jobs.bench.outcome import differences, read_outcome, untrue_rows
 from jobs.bench.soak_catalog import JOBS, job_of, write_catalog
+from jobs.bench.soak_kills import BLOWS, STARTING, STEPS, draw_kill, steps_at_work
 from jobs.bench.work_log import Seen, WorkLog, count_work
 from jobs.spec import parse_spec
 from pipeline.journal import CHUNKS, merge_rows
@@ -53,7 +55,7 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "file .* differs": lambda store: write_clip(Path(store.uri("videos/a.mp4")), shade=41),
     "file .* should not be there": lambda store: write_clip(Path(store.uri("videos/b.mp4"))),
     "video .* differs": lambda store: rewrite(store, frames=11),
-    "unit k1 is lost": lose_a_unit,
+    "unit k1 of a.mp4 is lost": lose_a_unit,
     "row object .* is lost": forget_the_table,
 }
 
@@ -109,6 +111,36 @@ def test_work_that_is_lost_done_again_or_done_by_two_at_once_is_told_apart(tmp_p
     for one in calm:
         log(one)
     assert log.read() == calm
+
+
+def test_the_steps_at_work_are_those_that_began_and_did_not_end_in_processes_that_live() -> None:
+    inside = computed("a", 1)[:2]  # in the middle of a commit
+    over = computed("b", 2)
+    dead = computed("c", 3, ends=False)
+    assert steps_at_work([*inside, *over, *dead], lambda process: process != 3) == {"store"}
+    assert steps_at_work([*inside, *over, *dead], lambda process: True) == {"store", "transcode"}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_kills_come_in_all_kinds_at_all_steps_and_are_the_same_for_one_seed(job: str) -> None:
+    draws = random.Random("0/1")
+    kills = [draw_kill(job, draws) for _ in range(200)]
+    assert {kill.blow for kill in kills} == set(BLOWS)
+    assert {kill.aim for kill in kills} == {STARTING, *STEPS[job]}
+    assert {kill.worker is None for kill in kills} == {True, False}
+    again = random.Random("0/1")
+    assert [draw_kill(job, again) for _ in kills] == kills
+
+
+def test_a_log_is_read_from_a_place_on_and_without_a_line_that_is_being_written(tmp_path: Path) -> None:
+    log = WorkLog(tmp_path / "log")
+    first, second = Seen("begin", "index", "a", 1), Seen("end", "index", "a", 1)
+    log(first)
+    at = log.size
+    log(second)
+    with log.path.open("ab") as file:
+        file.write(b'{"moment": "be')
+    assert (log.read(), log.read(at)) == ([first, second], [second])
 
 
 def test_the_catalog_has_copies_and_bad_files_and_its_jobs_are_valid(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.console import guarded, quiet_stdout
+from jobs.console import guarded, quiet_stdout, termination_interrupts
 from jobs.spec import load_spec
 from pipeline.errors import SourceError, SpecError, StoreError
 from tests.jobs.media import published_store, write_clip
@@ -328,3 +329,10 @@ def test_help_names_every_command() -> None:
     assert done.exit_code == 0
     for command in ("demo", "init", "plan", "run", "status", "verify", "report", "clean"):
         assert command in done.stdout
+
+
+def test_a_run_that_is_terminated_outside_its_work_ends_as_an_interrupted_one() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), termination_interrupts():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from jobs.console import guarded
-from jobs.progress import PlainProgress
+from jobs.progress import JsonProgress
 from jobs.report import write_report
 from pipeline.events import Event
 from pipeline.manifest import read_video_rows
@@ -55,7 +55,7 @@ def test_tracebacks_and_unexpected_errors_are_printed_without(
 
 def test_progress_is_printed_without() -> None:
     out = io.StringIO()
-    PlainProgress(out)(Event("log", f"quarantined a.mp4: failed: said {SECRET}", 0, 0))
+    JsonProgress(out)(Event("log", f"quarantined a.mp4: failed: said {SECRET}", 0, 0))
     assert SECRET not in out.getvalue()
     assert BLOT in out.getvalue()
 

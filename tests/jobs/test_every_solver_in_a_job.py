@@ -24,13 +24,14 @@ from pipeline.cluster import start_ray
 from pipeline.settings import ClusterSettings
 from tests.jobs.restored_clips import PTS, damaged, truth, write_clip
 from tests.support.shared import shared_dir
-from tests.support.tiny_models import save_tiny_bridge, save_tiny_few_step, save_tiny_flow
+from tests.support.tiny_models import save_tiny_bridge, save_tiny_few_step, save_tiny_flow, save_tiny_wan
 
 SHARPEN = {"kind": "super_resolution", "scale": 2, "noise": 0.1}
 STEADY = {"kind": "deblur", "kernel": "motion", "length": 7.0, "angle": 30.0, "noise": 0.05}
 #: A few steps are walked of few.
 FEW = {"steps": 10, "strength": 0.3}
 FEWER = {"stsl": {"averages": 2}, "dpir": {"steps": 2}, "latino": {"steps": 4}, "cddb": {"steps": 4}}
+CHECKPOINTS = {"cddb": "bridge", "lvtino": "wan"}
 SECTIONS = {
     name: section
     for section in typing.get_args(typing.get_args(Solver)[0])
@@ -52,6 +53,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tiny_flow(root / "flow")
     (root / "bridge").mkdir()
     save_tiny_bridge(root / "bridge")
+    (root / "wan").mkdir()
+    save_tiny_wan(root / "wan")
     return root
 
 
@@ -62,7 +65,7 @@ def kind_of(name: str) -> str:
 
 
 def settings_of(name: str, folder: Path) -> dict[str, Any]:
-    asked = {**FEW, "checkpoint": str(folder / "bridge")}
+    asked = {**FEW, "checkpoint": str(folder / CHECKPOINTS.get(name, ""))}
     fields = SECTIONS[name].model_fields
     return {"name": name, **{f: v for f, v in asked.items() if f in fields}, **FEWER.get(name, {})}
 

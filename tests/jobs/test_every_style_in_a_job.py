@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stylization(name: str, folder: Path) -> dict[str, Any]:
-    what: dict[str, Any] = {"method": {"name": name, "steps": 3}, "strength": 0.7}
+    what: dict[str, Any] = {"method": {"name": name, "steps": 3}, "depth": 0.7}
     if name in OF_PROMPTS:
         return {**what, "prompt": "ink", "guidance": 2.0, "blend": [{"prompt": "in a", "weight": 0.5}]}
     pictures = [{"image": str(folder / "dark.png"), "weight": 2}, {"image": str(folder / "stripes.png")}]

@@ -12,7 +12,7 @@ from jobs.cli import app
 from pipeline.manifest import create_done_row, read_video_rows
 from pipeline.store import Store
 from tests.jobs.media import published_store
-from tests.support.s3 import S3Bucket
+from tests.support.s3 import S3Bucket, client
 
 RUNNER = CliRunner()
 
@@ -40,7 +40,10 @@ def test_every_command_works_on_an_s3_output(s3: S3Bucket, tmp_path: Path) -> No
     assert json.loads(verify.stdout) == {"checked": 1, "bad": []}
     assert RUNNER.invoke(app, ["report", *place]).exit_code == 0
     page = store.read("runs/20260102T030405-aaaa/report.html").decode()
-    assert page.count("data:image/jpeg") == 6
+    assert page.count("data:image/jpeg") == 1 + 6
+    key = "out/runs/20260102T030405-aaaa/report.html"
+    kind = client(s3.endpoint_url).head_object(Bucket=s3.name, Key=key)["ContentType"]
+    assert kind == "text/html"  # what a browser goes by
     assert RUNNER.invoke(app, ["clean", *place]).exit_code == 0
     assert store.list(".work") == []
     store.put("videos/a.mp4", b"other bytes")

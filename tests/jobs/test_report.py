@@ -12,13 +12,18 @@ import cv2
 import numpy as np
 import pytest
 
+from jobs.charts import Curve, Tick, draw
 from jobs.frames import jpeg_uri, shots_at, shots_at_shares
 from jobs.report import Measures, ReportPage, command, render_report, write_report
+from jobs.report_page import Refusal, VideoSection
+from jobs.report_run import Bar, Timeline
 from pipeline.errors import SourceError
 from pipeline.manifest import VideoRow, read_video_rows
 from tests.jobs.media import published_store, write_clip
 
 EVIL = "<script>alert('x')</script>"
+EVIL_CHART = draw(EVIL, [Curve(EVIL, ((0.0, 1.0),))], unit=EVIL, x_unit=EVIL, note=EVIL)
+assert EVIL_CHART is not None
 
 
 class Tags(HTMLParser):
@@ -49,13 +54,19 @@ def test_a_report_shows_before_and_after_at_three_moments_and_links_to_nothing(t
     uri = write_report(store, "r1", read_video_rows(store))
     assert uri == str(tmp_path / "out" / "runs" / "r1" / "report.html")
     page = Tags(Path(uri).read_text())
-    pictures = [attrs["src"] or "" for tag, attrs in page.tags if tag == "img"]
-    assert len(pictures) == 6
-    before, after = picture(pictures[0]), picture(pictures[1])
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    after, before = (
+        picture(next(one["src"] or "" for one in pictures if one.get("class") == name))
+        for name in ("second", "first")
+    )
+    assert len(pictures) == 1 + 6
     assert before.shape == after.shape == (48, 64, 3)
     assert 30 < float(np.median(after)) - float(np.median(before)) < 50
-    assert not [1 for tag, attrs in page.tags if tag in ("script", "link", "iframe") or "href" in attrs]
-    assert "http" not in re.sub(r"data:[^\"]*", "", Path(uri).read_text()).lower()
+    assert not [1 for tag, attrs in page.tags if tag in ("link", "iframe") or "srcset" in attrs]
+    assert [attrs for tag, attrs in page.tags if tag == "script"] == [{}]
+    links = [attrs["href"] or "" for _, attrs in page.tags if "href" in attrs]
+    assert links == ["#video-1"]
+    assert "http" not in re.sub(r'data:[^"]*|http-equiv', "", Path(uri).read_text()).lower()
     for words in ("my-job", "no_moov", "bad.mp4 was cut off", "12.35", "reelweave 0.1.0", "videos/a.mp4"):
         assert words in page.text
 
@@ -66,15 +77,20 @@ def test_every_text_on_the_page_is_escaped() -> None:
         run_id=EVIL,
         facts=((EVIL, EVIL),),
         measures=(Measures(EVIL, (EVIL,), ((EVIL,),), EVIL),),
-        videos=(),
-        more_videos=0,
-        quarantined=((EVIL, EVIL, EVIL),),
+        videos=(VideoSection(EVIL, ((EVIL, EVIL),), (), EVIL, ((EVIL, EVIL),), (EVIL_CHART,), EVIL),),
+        listed=(EVIL,),
+        more_videos=1,
+        left=(EVIL,),
+        quarantined=(Refusal(EVIL, EVIL, EVIL, EVIL, 1, EVIL),),
+        throughput=EVIL_CHART,
+        timeline=Timeline((Tick(1.0, EVIL),), (Bar(1.0, 1.0, 1.0, EVIL, EVIL),), (), 18.0, 0),
+        digests=((EVIL, EVIL),),
         versions=((EVIL, EVIL),),
         job_yaml=EVIL,
     )
     html = render_report(page)
-    assert "<script" not in html
-    assert html.count("&lt;script&gt;") >= 12
+    assert re.findall(r"<script.*", html) == ['<script>"use strict";']
+    assert html.count("&lt;script&gt;") >= 30
 
 
 def test_a_video_that_is_gone_leaves_a_note_instead_of_pictures(tmp_path: Path) -> None:
@@ -93,7 +109,7 @@ def test_columns_and_measures_of_the_caller_are_shown(tmp_path: Path) -> None:
     measures = [Measures("PSNR", ("method", "dB"), (("bicubic", "29.16"), ("restored", "31.00")), "RGB")]
     uri = write_report(store, "r1", [row], columns={row.video_uri: columns}, measures=measures)
     page = Tags(Path(uri).read_text())
-    assert len([1 for tag, _ in page.tags if tag == "img"]) == 9
+    assert len([1 for tag, _ in page.tags if tag == "img"]) == 1 + 3 * (2 + 3)
     assert "29.16" in page.text
     assert "truth" in page.text
 

@@ -582,3 +582,23 @@ def test_guidance_that_does_not_fit_its_rule_is_refused(extra: dict[str, Any], w
     item = restore(SR, name="treg")
     item["restore"] |= extra
     assert words in refusal(enhance=[item]).args[0]
+
+
+@pytest.mark.parametrize(
+    ("degradation", "extra", "words"),
+    [
+        (SR, {}, "reads a prompt in holes, and super_resolution leaves none"),
+        ({"kind": "inpainting", "boxes": [[0, 0, 8, 8]]}, {"guidance": 5.0}, "leave guidance and rule out"),
+        ({"kind": "inpainting", "boxes": [[0, 0, 8, 8]]}, {}, ""),
+        ({"kind": "auto"}, {}, ""),
+    ],
+)
+def test_a_prompt_that_dreamsampler_would_not_read_is_refused(
+    degradation: dict[str, Any], extra: dict[str, Any], words: str
+) -> None:
+    item = restore(degradation, name="dreamsampler")
+    item["restore"] |= {"prompt": "film", **extra}
+    if words:
+        assert words in refusal(enhance=[item]).args[0]
+    else:
+        parse_spec({**BASE, "enhance": [item]})

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from jobs.clean import clean
+from jobs.clean import clean, expire, seconds_of
 from jobs.cli import app
 from jobs.outputs import open_output
 from jobs.status import count, read_status, status_json
@@ -210,3 +212,25 @@ def test_an_output_url_with_a_password_is_refused_without_repeating_it() -> None
     with pytest.raises(SpecError) as caught:
         open_output("s3://me:hunter2@bucket/out", None)
     assert "hunter2" not in str(caught.value)
+
+
+def test_what_is_older_than_an_age_goes_even_while_videos_are_left_but_not_counts_of_attempts(
+    tmp_path: Path,
+) -> None:
+    store = published_store(tmp_path / "out", left=("/in/left.mp4",))
+    store.put(".work/cd/new.json", b"{}")
+    store.put(".work/attempts/run.json", b"{}")
+    day_before_yesterday = time.time() - 2 * 86400
+    for path in (".work/ab/abcd.json", ".work/attempts/run.json"):
+        os.utime(tmp_path / "out" / path, (day_before_yesterday, day_before_yesterday))
+    assert expire(store, seconds_of("3d")) == 0
+    assert expire(store, seconds_of("24h")) == 1
+    assert store.list(".work") == [".work/attempts/run.json", ".work/cd/new.json"]
+    with hold_lease(store, "run"), pytest.raises(LeaseHeldError):
+        expire(store, 0.0)
+
+
+@pytest.mark.parametrize("age", ["7", "d", "-1d", "1.5h", "7 days", ""])
+def test_an_age_that_is_none_is_refused(age: str) -> None:
+    with pytest.raises(SpecError, match="12h or 7d"):
+        seconds_of(age)

@@ -16,8 +16,9 @@ from pipeline import tasks
 from pipeline.auto_degradation import LIMITS_OF_AUTO, described, looked_at, resolved, wants_estimate
 from pipeline.commit import ChunkStore
 from pipeline.errors import SpecError
+from pipeline.estimates import Estimate
 from pipeline.job_plan import plan_job
-from pipeline.job_warnings import job_warnings
+from pipeline.job_warnings import estimate_warnings, job_warnings
 from pipeline.settings import JobSettings
 from pipeline.store import Store
 from pipeline.tasks import estimate_source, index_source
@@ -143,6 +144,8 @@ def test_a_solver_that_needs_more_than_an_estimate_gives_is_refused() -> None:
         ({"name": "diffpir", "steps": 5, "strength": 0.3}, "denoise", True),
         ({"name": "diffpir", "steps": 10, "strength": 0.3}, "denoise", False),
         ({"name": "diffpir"}, "denoise", False),
+        ({"name": "cddb", "steps": 1, "checkpoint": "bridge"}, "denoise", True),
+        ({"name": "cddb", "steps": 2, "checkpoint": "bridge"}, "denoise", False),
     ],
 )
 def test_fusion_that_changes_nothing_is_said_before_a_job_runs(
@@ -153,3 +156,20 @@ def test_fusion_that_changes_nothing_is_said_before_a_job_runs(
     fused = job("in", Path("out"), item, consistency={"fusion": 0.5})
     assert any("fusion has no effect on enhance.0" in text for text in job_warnings(fused)) == idle
     assert job_warnings(job("in", Path("out"), item)) == ()
+
+
+def test_fusion_is_judged_by_what_was_found_in_each_video() -> None:
+    fused = job("in", Path("out"), AUTO, consistency={"fusion": 0.5})
+    assert not any("fusion" in text for text in job_warnings(fused))
+    found = {
+        "noise": {"kind": "denoise", "noise": 0.04},
+        "blur": {"kind": "deblur", "kernel": "gaussian", "sigma": 2.0, "noise": 0.04},
+    }
+    told = {}
+    for name, degradation in found.items():
+        facts = {"undecided": ["blur: unclear"], "degradations": [degradation]}
+        told[name] = estimate_warnings(fused, Estimate(facts, resolved(fused.enhance, [degradation])))
+    assert told["blur"] == ("degradation auto: blur: unclear",)
+    assert told["noise"][0] == told["blur"][0]
+    assert "no effect on enhance.0 (denoise), which goes one network step" in told["noise"][1]
+    assert estimate_warnings(fused, None) == ()

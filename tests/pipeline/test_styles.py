@@ -42,7 +42,7 @@ def _small_references() -> Iterator[None]:
 
 def item(method: dict[str, Any], model: str = "embedded", **members: Any) -> dict[str, Any]:
     """A stylization as the pipeline sees it, from what a job file says."""
-    told = {"method": {**FEW, **method}, "strength": 1.0, **members}
+    told = {"method": {**FEW, **method}, "strength": 1.0, "depth": 1.0, **members}
     if method["name"] in OF_PICTURES:
         told["reference"] = "style.png"
     job = {"name": "a", "source": "a.mp4", "output": "o", "model": model, "enhance": [{"stylize": told}]}

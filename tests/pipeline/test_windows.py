@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from jobs.spec import parse_spec
+from operators.solvers.base import LatentPrior, State
+from operators.solvers.svi import Svi
 from operators.solvers.video_latent import VideoLatent
 from pipeline.enhancer import Enhancer
 from pipeline.enhancer_config import FrameTask
@@ -29,6 +32,7 @@ def stage(degradation: dict[str, Any], **solver: Any) -> dict[str, Any]:
 
 DEBLUR = stage(BLUR, name="dpir", steps=1)
 FLOWING = stage(SCALE, name="video_latent", steps=20, strength=0.1, flow=1.0)
+WHOLE = stage(BLUR, name="svi", steps=20, strength=0.1)
 
 
 def windowed(item: dict[str, Any], frames: np.ndarray, first: int, last: int) -> FrameTask:
@@ -64,14 +68,15 @@ def test_a_halo_reaches_as_far_as_the_measurements_of_a_frame_do() -> None:
     assert halo_of((DEBLUR,)) == 2
     assert halo_of((stage({**BLUR, "taps": 7}, name="dpir"),)) == 6
     assert halo_of((FLOWING,)) == 4
+    assert halo_of((stage(SCALE, name="svi"),)) == halo_of((stage(SCALE, name="lvtino"),)) == 4
     assert halo_of((stage(SCALE, name="video_latent"),)) == 0
     assert halo_of(()) == 0
 
 
-@pytest.mark.parametrize("item", [DEBLUR, FLOWING], ids=["temporal_blur", "flow"])
+@pytest.mark.parametrize("item", [DEBLUR, FLOWING, WHOLE], ids=["temporal_blur", "flow", "svi"])
 def test_coupled_frames_are_the_same_for_any_cut_into_chunks(item: dict[str, Any]) -> None:
     truth = clip(FRAMES, 16, 24)
-    given = averaged(truth) if item is DEBLUR else truth
+    given = truth if item is FLOWING else averaged(truth)
     enhancer = Enhancer(config(item, consistency=HOW))
 
     def chunk(first: int, last: int, grid: tuple[int, ...]) -> np.ndarray:
@@ -84,6 +89,25 @@ def test_coupled_frames_are_the_same_for_any_cut_into_chunks(item: dict[str, Any
     if item is DEBLUR:
         assert not np.array_equal(whole, given)
         assert abs(averaged(whole).astype(int) - given).mean() < 2.0
+
+
+def test_solvers_of_clips_give_all_windows_of_a_scene_one_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    step = Svi.step
+
+    def watched(self: Svi, i: int, state: State, prior: LatentPrior) -> State:
+        if i == 0:
+            seen.append(state.normal(i, "renoise"))
+        return step(self, i, state, prior)
+
+    monkeypatch.setattr(Svi, "step", watched)
+    frames = clip(10, 16, 24)
+    enhancer = Enhancer(config(WHOLE, consistency=HOW))
+    enhancer.chunk(windowed(WHOLE, frames, 0, 10), frames, (0, 4, 9), None, {})
+    enhancer.close()
+    draws = torch.cat(seen)
+    assert len(draws) == 8 + 10
+    assert float((draws - draws[0]).abs().max()) < 1e-6
 
 
 def test_the_flow_loss_is_used_when_asked_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,13 +137,15 @@ def test_the_flow_loss_is_used_when_asked_and_only_then(monkeypatch: pytest.Monk
     ("enhance", "changes", "told"),
     [
         ([DEBLUR], {}, "set sharing: none"),
+        ([stage(SCALE, name="svi")], {}, "set sharing: none"),
+        ([stage(BLUR, name="lvtino"), DEBLUR], {"consistency": {"sharing": "none"}}, "put it first"),
         ([stage(SCALE, name="dpir"), DEBLUR], {"consistency": {"sharing": "none"}}, "put it first"),
         ([stage(BLUR, name="psld")], {"consistency": {"sharing": "none"}}, "use one of dpir, diffpir"),
         ([stage({**BLUR, "taps": 4}, name="dpir")], {"consistency": {"sharing": "none"}}, "4 is even"),
         (
             [{"restore": {"degradation": "auto", "solver": {"name": "video_latent", "flow": 1.0}}}],
             {"consistency": {"sharing": "none"}},
-            "name it, or leave flow out",
+            "name it, or take another solver",
         ),
     ],
 )

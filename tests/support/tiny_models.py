@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLWan,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     LCMScheduler,
+    SD3Transformer2DModel,
     UNet2DConditionModel,
     UNet2DModel,
+    WanTransformer3DModel,
 )
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+)
 
 TOKENS = 77
 _WORDS = ["<|startoftext|>", "<|endoftext|>", "a</w>", "i", "n", "k</w>", "in", "ink</w>"]
 
 
-def tiny_vae() -> AutoencoderKL:
+def tiny_vae(latent_channels: int = 4, shift_factor: float | None = None) -> AutoencoderKL:
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
         block_out_channels=(8, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
+        latent_channels=latent_channels,
+        shift_factor=shift_factor,
         norm_num_groups=4,
         layers_per_block=1,
         scaling_factor=0.18215,
@@ -94,6 +106,34 @@ def save_tiny_flow(folder: Path) -> Path:
     return folder
 
 
+def save_tiny_sd3(folder: Path, *, t5: bool = True) -> Path:
+    """An SD3 layout: a multimodal transformer, sixteen latent channels, two CLIP towers and T5."""
+    torch.manual_seed(0)
+    tiny_vae(latent_channels=16, shift_factor=0.0609).save_pretrained(folder / "vae")
+    SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=16,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=72,
+        caption_projection_dim=16,
+        pooled_projection_dim=64,
+        out_channels=16,
+        pos_embed_max_size=8,
+    ).save_pretrained(folder / "transformer")
+    FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
+    for suffix in ("", "_2"):
+        _save_tower(folder, suffix, 32, projected=True)
+    if t5:
+        config = T5Config(vocab_size=len(_WORDS), d_model=72, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+        T5EncoderModel(config).save_pretrained(folder / "text_encoder_3")
+        # Any tokenizer will do for a tower that knows its words.
+        shutil.copytree(folder / "tokenizer", folder / "tokenizer_3")
+    return folder
+
+
 def save_tiny_bridge(folder: Path, **changes: object) -> Path:
     """An image-to-image bridge with its manifest, in which ``changes`` are made."""
     torch.manual_seed(0)
@@ -110,6 +150,34 @@ def save_tiny_bridge(folder: Path, **changes: object) -> Path:
     network.save_config(folder)
     save_file(network.state_dict(), folder / "bridge.safetensors")
     manifest = {"kind": "bridge", "weights": ["bridge.safetensors"], "licence": "test", **changes}
+    (folder / "checkpoint.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def save_tiny_wan(folder: Path) -> Path:
+    """A video consistency model with its manifest: one latent frame for four of pixels."""
+    torch.manual_seed(0)
+    AutoencoderKLWan(
+        base_dim=8,
+        z_dim=16,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+    ).save_pretrained(folder / "vae")
+    WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=16,
+        freq_dim=32,
+        ffn_dim=32,
+        num_layers=1,
+    ).save_pretrained(folder / "transformer")
+    save_file({"null_condition": torch.randn(1, 4, 16)}, folder / "condition.safetensors")
+    weights = [f"{part}/diffusion_pytorch_model.safetensors" for part in ("vae", "transformer")]
+    weights.append("condition.safetensors")
+    manifest = {"kind": "video_consistency", "weights": weights, "licence": "test"}
     (folder / "checkpoint.json").write_text(json.dumps(manifest))
     return folder
 

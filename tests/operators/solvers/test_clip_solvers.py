@@ -15,7 +15,7 @@ from operators.solvers.base import begin, restore
 from operators.solvers.blind_dps import BlindDps, correlate, normalised, on_simplex
 from operators.solvers.ddim import leading_timesteps
 from operators.solvers.flow_loss import ClipFlows, flow_gradient, flow_loss, visible, warp
-from operators.solvers.lvtino import IMAGE_TIMESTEPS, VIDEO_TIMESTEPS, Lvtino
+from operators.solvers.lvtino import IMAGE_TIMESTEPS, VIDEO_TIMESTEPS, Lvtino, continued
 from operators.solvers.reencode import NormalFit
 from operators.solvers.svi import Svi
 from operators.solvers.video_latent import VideoLatent
@@ -218,11 +218,16 @@ def test_lvtino_asks_both_models_in_turn_and_the_video_model_steadies_the_clip()
     assert float(both.diff(dim=0).square().mean()) < float(alone.diff(dim=0).square().mean())
 
 
-def test_a_clip_that_does_not_fit_the_video_model_is_refused() -> None:
-    model = prior()
-    y = torch.zeros(T + 1, 3, H // 2, W // 2).double()
-    with pytest.raises(OperatorError, match=r"6 frames .* 4 k \+ 1"):
-        begin(lvtino(ClipPrior()), y, y, model)
+@pytest.mark.parametrize(("frames", "asked"), [(1, 1), (2, 5), (5, 5), (6, 9)])
+def test_a_clip_is_continued_by_its_last_frame_to_a_length_that_the_video_model_takes(
+    frames: int, asked: int
+) -> None:
+    clip = torch.randn(frames, 3, H, W).double()
+    longer = continued(clip, 4)
+    assert len(longer) == asked
+    assert torch.equal(longer[:frames], clip)
+    assert all(torch.equal(frame, clip[-1]) for frame in longer[frames:])
+    assert len(restore(lvtino(ClipPrior()), clip[..., ::2, ::2], clip, prior(), ChainDraws(1))) == frames
 
 
 def test_weights_that_do_not_match_the_steps_are_refused() -> None:

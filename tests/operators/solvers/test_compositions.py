@@ -12,6 +12,7 @@ from operators.closed_form.mixture import ChainDraws
 from operators.degradations.inpainting import Inpainting
 from operators.degradations.noise_models import PoissonNoise
 from operators.degradations.registry import build_operator
+from operators.degradations.video_inpainting import VideoInpainting
 from operators.models import BoundPrior, LatentModel
 from operators.noise import keyed_normal
 from operators.solvers.base import Prediction, begin, restore
@@ -179,6 +180,12 @@ def test_a_latent_cell_is_a_hole_when_more_than_half_of_it_is_missing() -> None:
     hole = latent_hole(Inpainting(mask.numpy()), torch.zeros(1, 4, 2, 2))
     assert hole[0, 0].tolist() == [[1.0, 0.0], [0.0, 0.0]]
     assert latent_hole(HALVED, torch.zeros(1, 4, 2, 2)) is None
+    masks = torch.ones(2, *mask.shape)
+    masks[1] = mask
+    moving = latent_hole(VideoInpainting(masks.numpy()), torch.zeros(2, 4, 2, 2))
+    assert moving.shape == (2, 1, 2, 2)
+    assert torch.equal(moving[1:], hole)
+    assert not moving[0].any()
 
 
 # --- RED-diff ----------------------------------------------------------------------------------------

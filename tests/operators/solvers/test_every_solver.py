@@ -39,6 +39,7 @@ QUICK = {
     "diffpir": FEW,
     "ddnm": FEW,
     "video_latent": FEW,
+    "svi": FEW,
     "blind_dps": FEW,
 }
 
@@ -87,7 +88,7 @@ def start_noise(frames: tuple[int, ...]) -> Tensor:
 
 
 def test_no_solver_of_the_registry_goes_untested() -> None:
-    assert set(QUICK) | {"latino", "flowchef", "flowdps", "cddb"} == set(METHODS)
+    assert set(QUICK) | {"latino", "lvtino", "flowchef", "flowdps", "cddb"} == set(METHODS)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -130,6 +131,7 @@ PER_STEP = {
     "diffpir": Evaluations(forward=1, encode=1, decode=1),
     "ddnm": Evaluations(forward=1, encode=1, decode=1),
     "video_latent": Evaluations(forward=1, encode=1, decode=1),
+    "svi": Evaluations(forward=1, encode=1, decode=1),
     "blind_dps": Evaluations(forward=1, backward=1, decode=1, decode_back=1),
     "resample": Evaluations(forward=1, backward=1, decode=1, decode_back=1),
 }
@@ -212,6 +214,7 @@ def test_a_flow_prediction_recombines_with_flow_coefficients(flow: BoundPrior) -
     ("name", "kind", "per_step"),
     [
         ("latino", "consistency", Evaluations(forward=1, encode=1, decode=1)),
+        ("lvtino", "consistency", Evaluations(forward=1, encode=1, decode=1)),
         ("flowchef", "flow", Evaluations(forward=1, decode=1, decode_back=1)),
         ("flowdps", "flow", Evaluations(forward=1, decode=3, decode_back=3)),
     ],

@@ -45,6 +45,7 @@ def stylize_item(reference: str) -> dict[str, Any]:
             "prompt": "",
             "guidance": 1.0,
             "strength": 0.6,
+            "depth": 1.0,
         }
     }
 

@@ -16,7 +16,9 @@ from tests.pipeline.video.media import index_of
 pytestmark = pytest.mark.usefixtures("ray_here")
 
 
-def test_each_video_gets_what_it_needs_and_the_manifest_says_so(tmp_path: Path) -> None:
+def test_each_video_gets_what_it_needs_and_the_manifest_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     film = pan(96, 128, 6, 3)
     (tmp_path / "in").mkdir()
     clean = write_film(tmp_path / "in" / "clean.mkv", film)
@@ -44,5 +46,11 @@ def test_each_video_gets_what_it_needs_and_the_manifest_says_so(tmp_path: Path) 
     path = rows["noisy"].output_uri
     restored = decode_rgb(path, index_of(path), range(6)).astype(float)
     assert ((restored - film) ** 2).mean() < 0.5 * 12.0**2
-    again = run(spec.to_settings())
-    assert again.already_done == 2
+
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a finished video was looked at again")
+
+    # The finished job reads no source, loads no model and plans nothing.
+    for place in ("pipeline.graph.prepare_model", "pipeline.job_plan.plan_video"):
+        monkeypatch.setattr(place, forbidden)
+    assert run(spec.to_settings()).already_done == 2

@@ -106,7 +106,7 @@ def test_what_died_is_remembered_by_the_next_run_and_forgotten_on_request(
     ray_here: Cluster, store: Store
 ) -> None:
     with attempt_ledger("first", store, Fence(1), 3) as ledger:
-        for _ in range(3):
+        for _ in range(4):  # that the third one died is known when there should be a fourth
             begin_attempt(ledger, "k/poison")
         killed = {path: store.read(path) for path in store.list(".work/attempts")}
     assert len(killed) == 1

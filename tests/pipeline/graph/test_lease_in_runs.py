@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 
 import pipeline.graph
-from pipeline.errors import StoreError
+from pipeline.errors import SpecError, StoreError
 from pipeline.events import Event
 from pipeline.graph import run_job
 from pipeline.keys import canonical_json
 from pipeline.lease import Holder, LeaseHeldError, LeaseTimes, hold_lease
 from pipeline.manifest import CHUNKS_PARQUET, VIDEOS_PARQUET, read_chunk_rows, read_video_rows
+from pipeline.settings import ClusterSettings
 from pipeline.store import Store
 from tests.pipeline.graph.jobs import identity_job, run
 
@@ -30,6 +33,17 @@ def test_a_second_run_is_refused_before_any_work_and_names_the_first(
             run(job, events)
         assert events == []
         assert {path.split("/")[1] for path in store.list("") if not path.startswith(".work")} == {"leases"}
+
+
+def test_a_run_that_finds_no_cluster_takes_no_lease(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # of this folder's tests there is one
+    job = identity_job(str(sources / "a.mp4"), tmp_path / "out")
+    store = Store(job.output)
+    with pytest.raises(SpecError, match=r"nothing answers at 127\.0\.0\.1:9"):
+        run(replace(job, cluster=ClusterSettings(address="127.0.0.1:9")))
+    assert [path for path in store.list("") if not path.startswith(".work")] == []
 
 
 @pytest.mark.usefixtures("ray_here")

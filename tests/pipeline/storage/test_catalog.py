@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.catalog import CatalogEntry, output_relative, resolve_catalog
-from pipeline.errors import SpecError
+from pipeline.errors import SourceError, SpecError
 from pipeline.settings import StorageSettings
+from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from tests.pipeline.storage.conftest import make_place
 from tests.support.s3 import S3Bucket
@@ -234,3 +237,73 @@ def test_an_endpoint_where_nobody_listens_is_refused(s3: S3Bucket) -> None:
         with _refused("storage.endpoint_url", "127.0.0.1:9"):
             resolve_catalog((source,), OUT, StorageSettings("http://127.0.0.1:9"))
     assert time.monotonic() - begin < 40
+
+
+def test_what_a_glob_finds_and_nobody_can_read_stays_in_to_be_quarantined(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "dangling.mp4").symlink_to("nowhere")
+    (tmp_path / "device.mp4").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket.mp4"))
+        entries = resolve_catalog((f"{tmp_path}/*.mp4",), OUT, StorageSettings())
+    found = {entry.relative: _code(entry.uri) for entry in entries}
+    assert found == {
+        "a.mp4": "",
+        "dangling.mp4": "missing",
+        "device.mp4": "unreadable",
+        "pipe.mp4": "unreadable",
+        "socket.mp4": "unreadable",
+    }
+
+
+def _code(uri: str) -> str:
+    try:
+        SourceCache("/nowhere", StorageSettings()).version(uri)
+    except SourceError as error:
+        return error.code
+    return ""
+
+
+@pytest.fixture
+def shut(monkeypatch: pytest.MonkeyPatch):
+    """Folders named ``shut`` cannot be listed, whoever asks: root may list anything."""
+    scandir, access = os.scandir, os.access
+
+    def refusing(path="."):
+        if os.fspath(path).endswith("/shut"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(os, "access", lambda p, *how: not str(p).endswith("/shut") and access(p, *how))
+
+
+@pytest.mark.usefixtures("shut")
+@pytest.mark.parametrize(
+    ("pattern", "looked_into"),
+    [
+        ("**/*.mp4", ["2024/deep/shut", "2024/shut", "shut"]),
+        ("*/*.mp4", ["shut"]),
+        ("20*/*/*.mp4", ["2024/shut"]),
+        ("20*/**/*.mp4", ["2024/deep/shut", "2024/shut"]),
+        ("*.mp4", []),
+    ],
+)
+def test_a_folder_that_cannot_be_listed_stays_in_where_the_glob_would_have_looked(
+    tmp_path: Path, pattern: str, looked_into: list[str]
+) -> None:
+    for folder in ("shut", "2024/shut", "2024/deep/shut", ".hidden/shut"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("a.mp4", "2024/a.mp4", "2024/deep/a.mp4"):
+        (tmp_path / name).touch()
+    entries = resolve_catalog((f"{tmp_path}/{pattern}",), OUT, StorageSettings())
+    assert [entry.relative for entry in entries if not entry.relative.endswith(".mp4")] == looked_into
+    assert {_code(f"{tmp_path}/{folder}") for folder in looked_into} <= {"unreadable"}
+
+
+@pytest.mark.usefixtures("shut")
+def test_a_glob_whose_own_folder_cannot_be_listed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "shut").mkdir()
+    with _refused("source", "cannot be listed"):
+        resolve_catalog((f"{tmp_path}/shut/*.mp4",), OUT, StorageSettings())

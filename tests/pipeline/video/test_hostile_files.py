@@ -54,7 +54,7 @@ ANSWERS: dict[str, Refused | Taken] = {
     "-dash ünï ☃ 'q' %20.mp4": Taken(1),
     "all_black_300f.mp4": Taken(300),
     "audio_only.mp4": Refused("no_video_stream"),
-    "bitflips.mp4": Taken(150, ("decode_errors=2", "corrupt_frames=2")),
+    "bitflips.mp4": Taken(150, ("decode_errors=2", "corrupt_frames=2", "frames_missing=2")),
     "bomb_12000x12000_png.mkv": Refused("too_many_pixels", "limits.max_pixels"),
     "cover_only.m4a": Refused("no_video_stream", "cover art"),
     "encrypted_cenc.mp4": Refused("encrypted"),

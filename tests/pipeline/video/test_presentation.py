@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.video.presentation import find_fault, rebuild_times, usual_step
+from pipeline.video.presentation import find_fault, lost_frames, rebuild_times, usual_step
 
 _TIMES = st.lists(st.one_of(st.none(), st.integers(-500, 500)), min_size=1, max_size=40)
 
@@ -72,3 +72,24 @@ def test_the_first_time_that_cannot_stand_is_named(raw, code, ordinal):
 def test_the_usual_step_is_the_median_of_those_known():
     assert usual_step([0, 10, 20, None, 500, 510, 510]) == 10
     assert usual_step([5, None, 3]) is None
+
+
+STEADY = list(range(0, 40 * 512, 512))
+
+
+@pytest.mark.parametrize(
+    ("pts", "holes"),
+    [
+        (STEADY, []),
+        (STEADY[:10] + STEADY[11:20] + STEADY[24:], [(10, 1), (19, 4)]),
+        ([round(i * 1001 / 24) for i in range(40) if i != 7], [(7, 1)]),  # rounded to milliseconds
+        ([i + (i > 9) for i in range(30)], []),  # nothing is certain within a tick
+        ([512 * i + 512 * (i // 2) for i in range(40)], []),  # every other step doubled is a rhythm
+        (STEADY[:10] + STEADY[30:], []),  # a jump of the clock, told by others
+        (STEADY[:3] + STEADY[5:8], []),  # too few to know what is usual
+    ],
+)
+def test_frames_are_missed_where_a_steady_video_has_none(
+    pts: list[int], holes: list[tuple[int, int]]
+) -> None:
+    assert lost_frames(pts) == holes
