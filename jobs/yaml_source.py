@@ -40,6 +40,7 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         """Characters that JSON writes as two escapes come out as one; half of a pair is none."""
         value: Any = super().construct_scalar(node)

@@ -134,7 +134,9 @@ def _plain_item(item: Any, position: int) -> Any:
 
 def _plain_field(name: Any, item: Any) -> Any:
     if not isinstance(name, str):
-        raise _UnsayableError(TypeError, f"the name {name!r} is {type(name).__name__}; names must be strings")
+        raise _UnsayableError(
+            TypeError, f"the name {name!r} is {type(name).__name__}; names must be strings"
+        )
     try:
         return _plain(item)
     except _UnsayableError as error:

@@ -120,7 +120,9 @@ def test_what_a_killed_run_committed_and_did_not_list_gets_the_rows_it_would_hav
     units = THREES
     told = {"seconds": 2.5, "attempts": 2, "node": "n", "slices": 2, "memory_full": 1}
     singly = [knot_group(unit, (pair,)) for unit in units.knots for pair in unit.makes]
-    expected = [row for unit in (*units.anchors, *singly, *units.chunks) for row in manifest_rows(unit, told)]
+    expected = [
+        row for unit in (*units.anchors, *singly, *units.chunks) for row in manifest_rows(unit, told)
+    ]
     assert unlisted_rows(units, frozenset(), receipt) == expected
     listed = {(row.video_uri, row.key) for row in expected[::2]}
     assert unlisted_rows(units, listed, receipt) == expected[1::2]
