@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.auto_degradation import LIMITS_OF_AUTO, is_auto, wants_estimate
-from pipeline.estimates import Estimate
 from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
 from pipeline.style_fit import DRAWING, EXACT, content_of
 from pipeline.style_strength import schedule_share
+
+if TYPE_CHECKING:
+    from pipeline.estimates import Estimate
 
 
 def job_warnings(settings: JobSettings) -> tuple[str, ...]:
