@@ -168,7 +168,7 @@ def _digests(job_yaml: str, done: Sequence[VideoRow]) -> tuple[tuple[str, str], 
 
 
 def _style_picture(store: Store, job_yaml: str) -> Rgb | None:
-    """The (first) reference of the job's last stylization; None without one, or where it can no longer be read."""
+    """A reference of the job's last stylization; None without one, or where it can no longer be read."""
     from jobs.spec import parse_spec
     from jobs.yaml_source import parse_yaml
     from pipeline.pictures import load_pictures
