@@ -15,7 +15,6 @@ task at a time, and an errored block would cost its neighbours.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -39,27 +38,30 @@ from pipeline.failures import (
     outcome_of,
     raise_if_it_ends_the_run,
 )
+from pipeline.finished_job import conclude, finished_videos
 from pipeline.interruption import Interruption, watch_signals
 from pipeline.job_keys import JobKeys
 from pipeline.job_plan import (
+    CPU,
     PLAN_STAGE,
     Job,
     JobPlan,
     Rejected,
     VideoJob,
+    keys_by_device,
     plan_job,
     plan_videos,
     quarantined_row,
 )
-from pipeline.keys import canonical_json, code_digest
+from pipeline.keys import code_digest
 from pipeline.lease import hold_lease
 from pipeline.manifest import VideoRow, read_video_rows
 from pipeline.model_files import weights_digest
 from pipeline.model_fit import require_model_fit
 from pipeline.passes import Passes, by_key, start_row, unit_rows
 from pipeline.pictures import Pictures, load_pictures
-from pipeline.preparation import Prepared, prepare_model, style_keys
-from pipeline.redact import redacted
+from pipeline.preparation import Prepared, prepare_model
+from pipeline.run_record import RunSummary, summary_of, write_metrics, write_plan
 from pipeline.scene_overrides import require_named_videos
 from pipeline.settings import JobSettings
 from pipeline.settled import settled_videos
@@ -80,21 +82,6 @@ from pipeline.work import Failure
 _PATIENCE_PER_FRAME = 60.0
 #: A damaged result shows when it is read; what was made from it may have to be read again.
 _ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """How a run ended. ``already_done`` videos and ``chunks_done_before`` were found committed."""
-
-    run_id: str
-    videos: int
-    done: int
-    quarantined: int
-    already_done: int
-    chunks: int
-    chunks_done_before: int
-    seconds: float
-    rows: tuple[VideoRow, ...]
 
 
 def run_job(
@@ -130,6 +117,11 @@ def run_job(
     digest = weights_digest(settings)
     require_model_fit(settings)
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
+    by_device = keys_by_device(settings, digest, pictures)
+    finished = finished_videos(catalog, list(by_device.values()), store)
+    if finished is not None:
+        keys = by_device[CPU]  # nothing is computed on any device
+        return conclude(run_id, store, keys, finished, on_event, job_yaml, begun)
     with contextlib.ExitStack() as last, start_ray(settings.cluster) as cluster:
         # Taken when the cluster is there, and given back when its workers are gone.
         lease = last.enter_context(hold_lease(store, run_id))
@@ -153,12 +145,11 @@ def run_job(
             )
             for clip in pictures.clips.values():
                 clip.commit(ChunkStore(store))
-            keys = JobKeys(settings, digest, cluster.device, mask_digests=pictures.mask_digests)
             books = Books(store, run_id, lease.fence, on_event, max_failures)
             passes = Passes(limit, books, lease, interruption, on_event)
             run = _Run(run_id, settings, store, cluster, context, on_event, passes, interruption, books)
             try:
-                return run.execute(catalog, keys, pictures, job_yaml, begun)
+                return run.execute(catalog, by_device, pictures, job_yaml, begun)
             finally:
                 books.close(ours=lease.still_ours())
 
@@ -180,15 +171,15 @@ class _Run:
     def execute(
         self,
         catalog: list[CatalogEntry],
-        keys: JobKeys,
+        by_device: Mapping[str, JobKeys],
         pictures: Pictures,
         job_yaml: str,
         begun: float,
     ) -> RunSummary:
         """All phases for what is not finished; once more for videos of which a committed result turns out to
         be damaged."""
-        keys = dataclasses.replace(keys, style_keys=tuple(style_keys(keys, pictures).values()))
-        settled = settled_videos(catalog, keys, self.store, self.context.sources)
+        keys = by_device[self.cluster.device]
+        settled = settled_videos(catalog, list(by_device.values()), self.store, self.context.sources)
         left = [entry for entry in catalog if entry.uri not in settled]
         job = self._phases(left, keys, pictures, settled.values(), job_yaml)
         for _ in range(_ROUNDS - 1):
@@ -201,19 +192,8 @@ class _Run:
                 f"{self.store.root}: committed results of {sorted(self.books.torn)} keep vanishing; find out "
                 "who else writes there, then run the job again"
             )
-        rows = {**{row.video_uri: row for row in job.done_before}, **self.books.finished}
-        summary = RunSummary(
-            run_id=self.run_id,
-            videos=len(catalog),
-            done=sum(row.status == "done" for row in rows.values()),
-            quarantined=sum(row.status == "quarantined" for row in rows.values()),
-            already_done=len(job.done_before),
-            chunks=job.chunks,
-            chunks_done_before=job.chunks_done,
-            seconds=round(time.monotonic() - begun, 3),
-            rows=tuple(rows[uri] for uri in sorted(rows)),
-        )
-        self._write_metrics(summary)
+        summary = summary_of(self.run_id, len(catalog), job, self.books.finished.values(), begun)
+        write_metrics(self.store, summary)
         return summary
 
     def _phases(
@@ -238,7 +218,7 @@ class _Run:
         ).with_settled(settled)
         self.books.list_units(job.unlisted)
         if job_yaml is not None:
-            self._write_run_files(job, job_yaml)
+            write_plan(self.store, self.run_id, job, job_yaml)
         for uri, estimate in job.estimates.items():
             self.on_event(Event("log", f"{uri}: {described(estimate)}", 0, 0))
         for row in job.refused:
@@ -350,19 +330,6 @@ class _Run:
             self.books.note_failure(outcome, outcome_of(outcome), uri=source.uri, key=key)
             raise_if_it_ends_the_run(outcome)
             self.books.refuse([quarantined_row(video.keys, source, outcome)])
-
-    def _write_run_files(self, job: Job, job_yaml: str) -> None:
-        folder = f"runs/{self.run_id}"
-        self.store.put(f"{folder}/job.yaml", redacted(job_yaml).encode())
-        self.store.put(f"{folder}/plan.json", canonical_json({"run_id": self.run_id, **job.record()}))
-
-    def _write_metrics(self, summary: RunSummary) -> None:
-        facts = {
-            field.name: getattr(summary, field.name)
-            for field in dataclasses.fields(summary)
-            if field.name != "rows"
-        }
-        self.store.put(f"runs/{self.run_id}/metrics.json", canonical_json(facts))
 
 
 def _one_row_per_block(rows: Iterable[Row]) -> Any:

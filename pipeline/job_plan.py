@@ -43,6 +43,8 @@ from pipeline.work import Failure, UnitTask, VideoRef, VideoTask
 
 _READERS = 16
 PLAN_STAGE = "plan"
+#: Classes of devices: bits are promised for each of them alone.
+CPU, CUDA = "cpu", "cuda"
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class Job:
     chunks: int
     chunks_done: int
     records: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def untouched(cls, keys: JobKeys) -> Job:
+        """A job of no videos so far."""
+        return cls(keys, (), (), (), (), 0, 0, ())
 
     @property
     def estimates(self) -> dict[str, dict[str, Any]]:
@@ -372,22 +379,30 @@ def plan_job(settings: JobSettings) -> JobPlan:
     )
 
 
+def keys_by_device(
+    settings: JobSettings, digest_of_model: str, pictures: Pictures
+) -> Mapping[str, JobKeys]:
+    """The job's keys for runs on each class of device."""
+    found = {}
+    for device in (CPU, CUDA):
+        keys = JobKeys(settings, digest_of_model, device, mask_digests=pictures.mask_digests)
+        styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
+        found[device] = replace(keys, style_keys=styles)
+    return found
+
+
 def _keys_of_earlier_runs(
     settings: JobSettings, digest_of_model: str, pictures: Pictures, store: Store
 ) -> JobKeys:
     """The job's keys on the device class that earlier runs had, as far as their rows tell."""
-    found = {}
-    for device in ("cpu", "cuda"):
-        keys = JobKeys(settings, digest_of_model, device, mask_digests=pictures.mask_digests)
-        styles = tuple(keys.style(number, pictures.digests[number]) for number in sorted(pictures.styles))
-        found[device] = replace(keys, style_keys=styles)
+    found = keys_by_device(settings, digest_of_model, pictures)
     for row in read_video_rows(store):
         container = row.output_rel.rpartition(".")[2]
-        cuda = found["cuda"].of_video(row.video_uri)
+        cuda = found[CUDA].of_video(row.video_uri)
         if row.status == "done" and row.video_key == cuda.video(row.source_digest, container):
-            return found["cuda"]
-    made = ChunkStore(store).lookup(found["cuda"].model()) if settings.enhance else None
-    return found["cpu" if made is None else "cuda"]
+            return found[CUDA]
+    made = ChunkStore(store).lookup(found[CUDA].model()) if settings.enhance else None
+    return found[CPU if made is None else CUDA]
 
 
 def index_here(

@@ -27,35 +27,42 @@ _READERS = 16
 
 
 def settled_videos(
-    catalog: Sequence[CatalogEntry], keys: JobKeys, store: Store, sources: SourceCache, *, note: bool = True
+    catalog: Sequence[CatalogEntry],
+    keys: Sequence[JobKeys],
+    store: Store,
+    sources: SourceCache,
+    *,
+    note: bool = True,
+    all_or_none: bool = False,
 ) -> dict[str, VideoRow]:
-    """Rows of the videos of ``catalog`` with which nothing is to be done, by URI. Raises StoreError."""
+    """Rows of the videos of ``catalog`` with which nothing is to be done, by URI. Raises StoreError.
+
+    ``keys``: the job's, for each class of device on which a result is as good as any; what was finished on
+    GPUs is not done again because a night's cluster has none. ``all_or_none``: where rows alone tell that
+    something is to be done, sources and objects are not asked, and nothing is settled.
+    """
     rows = {row.video_uri: row for row in read_video_rows(store)}
+    wanted = [entry for entry in catalog if _is_wanted(entry, rows.get(entry.uri), keys)]
+    if all_or_none and len(wanted) < len(catalog):
+        return {}
 
     def is_settled(entry: CatalogEntry) -> bool:
-        row = rows.get(entry.uri)
-        return (
-            row is not None
-            and _is_wanted(entry, row, keys)
-            and _version(sources, entry.uri) == row.source_version
-            and is_published(store, row, note=note)
-        )
+        row = rows[entry.uri]
+        return _version(sources, entry.uri) == row.source_version and is_published(store, row, note=note)
 
     with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(is_settled, catalog))
-    return {entry.uri: rows[entry.uri] for entry, yes in zip(catalog, found, strict=True) if yes}
+        found = list(pool.map(is_settled, wanted))
+    return {entry.uri: rows[entry.uri] for entry, yes in zip(wanted, found, strict=True) if yes}
 
 
-def _is_wanted(entry: CatalogEntry, row: VideoRow, keys: JobKeys) -> bool:
-    """Whether the row's result is the one that this job makes of the row's source."""
-    own = keys_of_row(row, keys)
+def _is_wanted(entry: CatalogEntry, row: VideoRow | None, keys: Sequence[JobKeys]) -> bool:
+    """Whether the row's result is one that this job makes of the row's source."""
+    if row is None or row.status != "done" or not row.source_version:
+        return False
     container = row.output_rel.rpartition(".")[2]
-    return (
-        row.status == "done"
-        and own is not None
-        and row.source_version != ""
-        and row.video_key == own.video(row.source_digest, container)
-        and row.output_rel == output_relative(entry, container)
+    own = (keys_of_row(row, of_device) for of_device in keys)
+    return row.output_rel == output_relative(entry, container) and any(
+        row.video_key == one.video(row.source_digest, container) for one in own if one is not None
     )
 
 

@@ -65,7 +65,7 @@ def test_every_command_shows_examples_that_are_correct_calls(command: str) -> No
         assert example in shown.stdout
         program, name, *arguments = shlex.split(example.split(" > ")[0])
         assert (program, name) == ("reelweave", command)
-        COMMANDS[command].make_context(command, arguments)
+        COMMANDS[command].make_context(command, list(arguments))
         assert command != "bench" or arguments[0] in BENCHMARKS
 
 

@@ -92,7 +92,7 @@ def _settle(settings: JobSettings, sources: Any, videos: int) -> None:
 
     keys = JobKeys(settings, weights_digest(settings), "cpu")
     store = Store(settings.output, settings.storage)
-    settled = settled_videos(entries_of(settings), keys, store, sources)
+    settled = settled_videos(entries_of(settings), [keys], store, sources)
     if len(settled) != videos:
         raise RunError(f"{videos - len(settled)} of {videos} finished videos were not taken for finished")
 

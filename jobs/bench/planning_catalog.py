@@ -60,10 +60,10 @@ def write_probed_catalog(folder: Path, videos: int, frames: int, settings: JobSe
         chunks.commit_bytes(key, ".index", told, {"frames": index.frames})
 
 
-def finish_catalog(settings: JobSettings, sources: SourceCache) -> None:
-    """Publish every source as its own result, with the rows that a run on CPU leaves."""
+def finish_catalog(settings: JobSettings, sources: SourceCache, device: str = "cpu") -> None:
+    """Publish every source as its own result, with the rows that a run on ``device`` leaves."""
     store = Store(settings.output, settings.storage)
-    keys = JobKeys(settings, weights_digest(settings), "cpu")
+    keys = JobKeys(settings, weights_digest(settings), device)
     for entry in resolve_catalog(settings.source, settings.output, settings.storage):
         path, digest = sources.local_path(entry.uri)
         video = VideoRef(

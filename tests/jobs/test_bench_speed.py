@@ -37,10 +37,10 @@ def test_a_finished_catalog_is_settled_until_a_source_changes(tmp_path: Path) ->
     finish_catalog(settings, sources)
     keys = JobKeys(settings, weights_digest(settings), "cpu")
     store, entries = Store(settings.output, settings.storage), entries_of(settings)
-    assert set(settled_videos(entries, keys, store, sources)) == {entry.uri for entry in entries}
+    assert set(settled_videos(entries, [keys], store, sources)) == {entry.uri for entry in entries}
     with open(entries[0].uri, "ab") as file:
         file.write(b"more")
-    assert set(settled_videos(entries, keys, store, sources)) == {entry.uri for entry in entries[1:]}
+    assert set(settled_videos(entries, [keys], store, sources)) == {entry.uri for entry in entries[1:]}
 
 
 def test_idle_time_between_units_lowers_the_steady_use() -> None:

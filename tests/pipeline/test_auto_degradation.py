@@ -17,9 +17,12 @@ from pipeline.auto_degradation import LIMITS_OF_AUTO, described, looked_at, reso
 from pipeline.commit import ChunkStore
 from pipeline.errors import SpecError
 from pipeline.estimates import Estimate
+from pipeline.job_keys import JobKeys
 from pipeline.job_plan import plan_job
 from pipeline.job_warnings import estimate_warnings, job_warnings
+from pipeline.manifest import VideoRow
 from pipeline.settings import JobSettings
+from pipeline.settled import keys_of_row
 from pipeline.store import Store
 from pipeline.tasks import estimate_source, index_source
 from tests.operators.estimation.scenes import blurred, noisy, pan, with_logo
@@ -173,3 +176,16 @@ def test_fusion_is_judged_by_what_was_found_in_each_video() -> None:
     assert told["noise"][0] == told["blur"][0]
     assert "no effect on enhance.0 (denoise), which goes one network step" in told["noise"][1]
     assert estimate_warnings(fused, None) == ()
+
+
+def test_a_published_row_says_which_result_an_auto_job_would_make_of_its_source() -> None:
+    keys = JobKeys(job("in", Path("out"), AUTO), "weights", "cpu")
+    found = {"kind": "denoise", "noise": 0.0471}
+    row = VideoRow("a.mp4", "", "done", metrics={"estimate": {"degradations": [found]}})
+    own = keys_of_row(row, keys)
+    assert own is not None
+    expected = dataclasses.replace(keys, resolved=resolved(keys.settings.enhance, [found]).items)
+    assert own.video("digest", "mp4") == expected.video("digest", "mp4") != keys.video("digest", "mp4")
+    assert keys_of_row(dataclasses.replace(row, metrics={}), keys) is None
+    named = JobKeys(job("in", Path("out"), {"restore": {"degradation": found}}), "weights", "cpu")
+    assert keys_of_row(row, named) is named
