@@ -118,7 +118,10 @@ def enhance(
     styles: dict[int, bytes] = {}
     if pictures.styles:
         first = Enhancer(config)
-        styles = {number: first.style(number, picture) for number, picture in pictures.styles.items()}
+        styles = {
+            number: first.style(number, *style.pictures, weights=style.weights)
+            for number, style in pictures.styles.items()
+        }
         first.close()
     enhancer = Enhancer(config, styles)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -10,7 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from jobs.degradation_spec import CHANGE_THE_COUNT, KINDS, Degradation
 from jobs.places import Place
 from jobs.spec_base import Section, problem
+from jobs.style_spec import Blend, Content, Method, Reference, StyleAligned, Text, named_method
 from pipeline.restore_fit import misfit
+from pipeline.style_fit import style_misfit
 
 
 class Dpir(Section):
@@ -280,22 +281,6 @@ class Restore(Section):
         return self
 
 
-class StyleAligned(Section):
-    """Shared attention with a style reference (Hertz et al. 2023).
-
-    ``shift`` is added to the logits of the reference's keys; ``adain`` aligns queries and keys to the
-    reference; ``norms`` shares group normalisation statistics as well; ``statistics`` in [0, 1] weighs the
-    alignment of latent channel statistics.
-    """
-
-    name: Literal["style_aligned"] = "style_aligned"
-    steps: Annotated[int, Field(ge=1, le=200)] = 10
-    shift: Annotated[float, Field(ge=-10.0, le=10.0)] = math.log(2.0)
-    adain: bool = True
-    norms: bool = False
-    statistics: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-
-
 class Keep(Section):
     """Regions that stay as they were, faces or logos: white in ``mask``, a picture or a video with one per
     frame, of the size that frames have at this stage. ``feather``: width in pixels of the soft edge around
@@ -306,18 +291,23 @@ class Keep(Section):
 
 
 class Stylize(Section):
-    """Move frames towards the look of a reference picture.
+    """Move frames towards the look of a reference picture, of several, or of a prompt.
 
     ``strength``: how far colours go towards the reference; below 0.5 less of the schedule is walked as well.
-    ``depth``: the share of the schedule that is; more lets more of the content change. ``guidance`` is
-    the classifier-free guidance scale of the prompt; 1 means none. ``colour_lock``: only luma is stylized,
-    chroma stays the source's. ``keep``: regions that stay as they were.
+    ``depth``: the share of the schedule that is; more lets more of the content change. ``colour_lock``: only
+    luma is stylized, chroma stays the source's. ``keep``: regions that stay as they were. ``content`` says
+    how the content is kept. ``guidance`` is how much the prompt counts: by ``rule`` cfg
+    (Ho and Salimans 2022), 1 (not at all) or more, or cfgpp (Chung et al. 2025), between 0 and 1. ``blend``
+    adds further prompts with weights.
     """
 
-    reference: Place
-    method: StyleAligned = StyleAligned()
-    prompt: str = ""
-    guidance: Annotated[float, Field(ge=1.0, le=50.0)] = 1.0
+    reference: Reference | None = None
+    method: Method = StyleAligned()
+    content: Content | None = None
+    prompt: Text = ""
+    guidance: Annotated[float, Field(ge=0.0, le=50.0)] = 1.0
+    rule: Literal["cfg", "cfgpp"] | None = None
+    blend: Annotated[tuple[Blend, ...], Field(max_length=8, strict=False)] = ()
     strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
     depth: Annotated[float, Field(gt=0.0, le=1.0)] = 0.4
     colour_lock: bool = False
@@ -328,10 +318,30 @@ class Stylize(Section):
     def _keep_may_be_a_mask_alone(cls, keep: Any) -> Any:
         return {"mask": keep} if isinstance(keep, str) else keep
 
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method_has_a_name(cls, method: Any) -> Any:
+        return named_method(method)
+
     @model_validator(mode="after")
-    def _guidance_has_a_prompt(self) -> Self:
-        if self.guidance > 1.0 and not self.prompt:
-            raise problem("guidance above 1 needs a prompt; write one or leave guidance at 1", "guidance")
+    def _guidance_fits_prompt_and_rule(self) -> Self:
+        guided = self.guidance > 1.0 or self.rule is not None
+        if (guided or self.blend) and not self.prompt:
+            member = "guidance" if guided else "blend"
+            raise problem(f"{member} needs a prompt; write one or leave {member} out", member)
+        if self.rule == "cfgpp" and self.guidance > 1.0:
+            raise problem(f"{self.guidance} is above 1, the most that cfgpp takes; 0.6 is usual", "guidance")
+        if self.rule != "cfgpp" and self.guidance < 1.0:
+            raise problem(f"{self.guidance} is below 1; for such values write 'rule: cfgpp'", "guidance")
+        if sum(part.weight for part in self.blend) < -0.9:
+            raise problem("its weights cancel the prompt, which weighs 1; keep their sum above -0.9", "blend")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> Self:
+        member, refused = style_misfit(self.model_dump(exclude_none=True))
+        if refused:
+            raise problem(refused, member)
         return self
 
 

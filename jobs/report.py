@@ -168,7 +168,7 @@ def _digests(job_yaml: str, done: Sequence[VideoRow]) -> tuple[tuple[str, str], 
 
 
 def _style_picture(store: Store, job_yaml: str) -> Rgb | None:
-    """The reference of the job's last stylization; None without one, or where it can no longer be read."""
+    """A reference of the job's last stylization; None without one, or where it can no longer be read."""
     from jobs.spec import parse_spec
     from jobs.yaml_source import parse_yaml
     from pipeline.pictures import load_pictures
@@ -178,7 +178,7 @@ def _style_picture(store: Store, job_yaml: str) -> Rgb | None:
         styles = load_pictures(settings).styles
     except ReelweaveError:
         return None
-    return styles[max(styles)] if styles else None
+    return styles[max(styles)].pictures[0] if styles else None
 
 
 def _text(store: Store, path: str) -> str:

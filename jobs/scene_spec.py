@@ -17,6 +17,7 @@ FIXED = (
     "stylize.reference",
     "stylize.method.name",
     "stylize.method.steps",
+    "stylize.method.descriptor",
     "stylize.keep.mask",
 )
 

@@ -30,7 +30,8 @@ from operators.models import BoundPrior, LatentModel
 from operators.noise import frame_noise
 from operators.pictures import to_pictures, to_tensor
 from operators.replay import Finished, Trajectories, run_stage
-from operators.style.style_aligned import style_reference
+from operators.style.bank import build_bank
+from operators.style.methods import Styles
 from operators.style.transport import latent_statistics
 from operators.warped_noise import Moved, WarpedDraws, warped_frame_noise
 from pipeline.batches import batches_of, knots_around
@@ -136,12 +137,19 @@ class Enhancer:
         """Give the UNet its own attention back."""
         self._resources.close()
 
-    def style(self, number: int, picture: np.ndarray[Any, Any]) -> bytes:
-        """L0: the style reference of stage ``number`` from a picture uint8 [H, W, 3]."""
+    def style(self, number: int, *pictures: np.ndarray[Any, Any], weights: Sequence[float] = ()) -> bytes:
+        """L0: the style bank of stage ``number`` from pictures uint8 [H, W, 3] and positive ``weights``, one
+        each (none: all alike). Raises SpecError when the weights that describe styles cannot be used."""
         item = self.config.enhance[number]["stylize"]
-        x = self._style_picture(picture)
-        with torch.no_grad():
-            return style_to_bytes(style_reference(x, style_timesteps(item), BoundPrior(self.model)))
+        styles, shares = Styles(self.model, self.session), weights or [1.0] * len(pictures)
+        try:
+            with torch.no_grad():
+                recipe = styles.recipe(item, style_timesteps(item))
+                prior, seen = BoundPrior(self.model), [self._style_picture(picture) for picture in pictures]
+                return style_to_bytes(build_bank(seen, shares, recipe, prior, self.config.model))
+        except ModelError as error:
+            field = f"enhance.{number}.stylize.method.descriptor"
+            raise SpecError(f"{field}: {error}", field=field) from error
 
     def anchors(self, task: FrameTask, frames: np.ndarray[Any, Any]) -> bytes:
         """L1: the anchors [A, h, w, 3] of one scene, denoised jointly, and what they teach about operators.
@@ -326,7 +334,7 @@ class Enhancer:
         scale = self.sizes.scale(number)
         padded = [dataclasses.replace(unit, y=self.sizes.padded(number, unit.y)) for unit in units]
         stages = [
-            self._stages.stage(number, (height, width), scene, learn=learn, own=assets)
+            self._stages.stage(number, (height, width), scene, learn=learn, controlled=trace, own=assets)
             for assets in self._own_assets(task, number, units)
         ]
         solvers = [stage.solver for stage in stages] if len(stages) > 1 else ()

@@ -112,6 +112,8 @@ def run_job(
         refused = {row.video_uri for row in read_video_rows(store) if row.status == "quarantined"}
         catalog = [entry for entry in catalog if entry.uri in refused]
     pictures = load_pictures(settings)
+    for note in pictures.notes:
+        on_event(Event("log", f"warning: {note}", 0, 0))
     digest = weights_digest(settings)
     require_model_fit(settings)
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)

@@ -65,6 +65,7 @@ def _without_places(item: dict[str, Any]) -> dict[str, Any]:
     """An ``enhance`` item without where its pictures and weights lie: their contents enter keys by digest."""
     kept = copy.deepcopy(item)
     kept.get("stylize", {}).pop("reference", None)
+    kept.get("stylize", {}).get("method", {}).pop("descriptor", None)
     without_mask(kept)
     kept.get("restore", {}).get("solver", {}).pop("checkpoint", None)
     return kept
@@ -113,10 +114,10 @@ class JobKeys:
         """Proof that the model loads on this device class."""
         return digest({**self._network(), "level": "model"})
 
-    def style(self, number: int, picture_sha256: str) -> str:
-        """Style reference of stage ``number``."""
+    def style(self, number: int, pictures_sha256: str) -> str:
+        """Style bank of stage ``number``, of pictures and weights of this digest."""
         item = _without_places(self.settings.enhance[number])
-        return digest({**self._network(), "level": "style", "item": item, "picture": picture_sha256})
+        return digest({**self._network(), "level": "style", "item": item, "pictures": pictures_sha256})
 
     def anchors(self, source_digest: str, scene: ScenePlan) -> str:
         """Anchors of a scene."""

@@ -369,7 +369,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
         rejected=tuple(rejected),
         consistency=_consistency(planned, settings),
         estimate=_estimate(planned, settings),
-        warnings=(*job_warnings(settings), *_absent_scenes(planned)),
+        warnings=(*job_warnings(settings), *pictures.notes, *_absent_scenes(planned)),
         scene_ranges={
             item.record["video_uri"]: [[s.first, s.last] for s in item.job.plan.scenes] for item in planned
         },

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.auto_degradation import LIMITS_OF_AUTO, is_auto, wants_estimate
-from pipeline.estimates import Estimate
 from pipeline.settings import JobSettings
 from pipeline.sharing_policies import sharing_warnings
+from pipeline.style_fit import DRAWING, EXACT, content_of
 from pipeline.style_strength import schedule_share
+
+if TYPE_CHECKING:
+    from pipeline.estimates import Estimate
 
 
 def job_warnings(settings: JobSettings) -> tuple[str, ...]:
@@ -19,7 +22,29 @@ def job_warnings(settings: JobSettings) -> tuple[str, ...]:
         return ()
     auto = (LIMITS_OF_AUTO,) if wants_estimate(settings.enhance) else ()
     idle = _idle_fusion(settings, enumerate(settings.enhance))
-    return (*sharing_warnings(settings.consistency), *idle, *auto)
+    return (*sharing_warnings(settings.consistency), *idle, *_of_contents(settings), *auto)
+
+
+def _of_contents(settings: JobSettings) -> tuple[str, ...]:
+    """Edits that add noise at every step flicker where frames draw their own; some are exact in float32
+    alone."""
+    rho, told = settings.consistency.rho, []
+    for number, item in enumerate(settings.enhance):
+        content = content_of(item["stylize"]) if "stylize" in item else None
+        if content is None:
+            continue
+        name, where = content["name"], f"enhance.{number}.stylize.content"
+        if name in DRAWING and rho < 1.0:
+            told.append(
+                f"{where}: {name} draws noise at every step, and with consistency.noise.rho {rho:g} frames "
+                "of a scene draw differently and may flicker; rho: 1 shares it"
+            )
+        if name in EXACT and settings.precision != "fp32":
+            told.append(
+                f"{where}: {name} is exact with precision fp32 alone, and this job says "
+                f"{settings.precision}; auto takes bf16 on GPUs"
+            )
+    return tuple(told)
 
 
 def estimate_warnings(settings: JobSettings, estimate: Estimate | None) -> tuple[str, ...]:

@@ -20,16 +20,15 @@ def weights_digest(settings: JobSettings) -> str:
     if not settings.enhance:
         return ""
     of_model = model_digest(settings.model)
-    own = {
-        number: item["restore"]["solver"]["checkpoint"]
-        for number, item in enumerate(settings.enhance)
-        if "checkpoint" in item.get("restore", {}).get("solver", {})
-    }
-    if not own:
-        return of_model
-    solvers = {number: settings.enhance[number]["restore"]["solver"]["name"] for number in own}
-    found = {str(number): _checkpoint_digest(number, solvers[number], own[number]) for number in own}
-    return digest([of_model, found])
+    own: dict[str, str] = {}
+    for number, item in enumerate(settings.enhance):
+        solver = item.get("restore", {}).get("solver", {})
+        descriptor = item.get("stylize", {}).get("method", {}).get("descriptor")
+        if "checkpoint" in solver:
+            own[str(number)] = _checkpoint_digest(number, solver["name"], solver["checkpoint"])
+        if descriptor is not None:
+            own[f"{number}/descriptor"] = _descriptor_digest(number, descriptor)
+    return digest([of_model, own]) if own else of_model
 
 
 def model_digest(model: str) -> str:
@@ -94,6 +93,20 @@ def _checkpoint_digest(number: int, solver: str, folder: str) -> str:
     if missing:
         raise SpecError(f"{field}: {Path(folder) / missing[0]} is missing; {fix}", field=field)
     return _files_digest(Path(folder))
+
+
+def _descriptor_digest(number: int, folder: str) -> str:
+    """Of the weights that describe styles, which must be a CLIP vision tower in safetensors."""
+    field, root = f"enhance.{number}.stylize.method.descriptor", Path(folder)
+    weights = [path for path in root.glob("*.safetensors") if path.name != "csd.safetensors"]
+    if not (root / "config.json").is_file() or not weights:
+        raise SpecError(
+            f"{field}: {folder} holds no config.json with safetensors weights; give the folder of a CLIP "
+            "vision tower as transformers writes it (csd.safetensors beside it makes it CSD), or leave it "
+            "out: the model's own encoder then describes the style",
+            field=field,
+        )
+    return _files_digest(root)
 
 
 def _files_digest(root: Path) -> str:

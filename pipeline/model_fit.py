@@ -8,8 +8,10 @@ from typing import Any
 
 from pipeline.errors import SpecError
 from pipeline.model_files import model_folder
+from pipeline.prompt_window import prompts_of, require_short
 from pipeline.restore_fit import fitting, models_of
 from pipeline.settings import JobSettings
+from pipeline.style_fit import contents_for, sharing_misfit, style_model_misfit
 
 #: Schedulers that say more than a table of noise levels; the same as in `operators.noise_schedule`.
 FLOW = ("FlowMatchEulerDiscreteScheduler",)
@@ -26,7 +28,8 @@ _WORDS = {
 
 def require_model_fit(settings: JobSettings) -> None:
     """Raises SpecError naming the field: a solver for models of another kind, with those that would work; a
-    prompt for a model that reads none; a scheduler file that cannot be read."""
+    prompt for a model that reads none, or longer than it reads; a stylization that does not go with the
+    model or with the sharing; a scheduler file that cannot be read."""
     if not settings.enhance:
         return
     root = model_folder(settings.model)
@@ -36,12 +39,17 @@ def require_model_fit(settings: JobSettings) -> None:
     lists = (settings.enhance, *(entry.enhance for entry in settings.scenes))
     for number, item in (pair for items in lists for pair in enumerate(items)):
         ((action, what),) = item.items()
-        if what.get("prompt") and not reads:
-            raise SpecError(
-                f"enhance.{number}.{action}.prompt: model {settings.model} has no text_encoder/ and reads no "
-                "text; leave the prompt out or choose a model that has one",
-                field=f"enhance.{number}.{action}.prompt",
-            )
+        where = f"enhance.{number}.{action}"
+        for field, text in prompts_of(what):
+            if not reads:
+                raise SpecError(
+                    f"{where}.{field}: model {settings.model} has no text_encoder/ and reads no text; leave "
+                    "it out or choose a model that has one",
+                    field=f"{where}.{field}",
+                )
+            require_short(text, root, f"{where}.{field}")
+        if action == "stylize":
+            _require_style_fit(where, what, kind, settings)
         if action == "restore" and kind not in models_of(what["solver"]["name"]):
             solver = what["solver"]["name"]
             needs = " or ".join(_WORDS[wanted] for wanted in models_of(solver))
@@ -51,6 +59,21 @@ def require_model_fit(settings: JobSettings) -> None:
                 f"{kind} model; with it this degradation goes with {works}",
                 field=f"enhance.{number}.restore.solver",
             )
+
+
+def _require_style_fit(where: str, stylize: dict[str, Any], kind: str, settings: JobSettings) -> None:
+    member, why = sharing_misfit(stylize, settings.consistency)
+    if why:
+        raise SpecError(f"{where}.{member}: {why}", field=f"{where}.{member}")
+    member, refused, needed = style_model_misfit(stylize, kind)
+    if refused:
+        needs = " or ".join(_WORDS[wanted] for wanted in needed)
+        works = ", ".join(contents_for(stylize["method"]["name"], kind)) or "none"
+        raise SpecError(
+            f"{where}.{member}: {refused} needs a {needs}, and {settings.model} is a {kind} model; with it "
+            f"{stylize['method']['name']} goes with content {works}",
+            field=f"{where}.{member}",
+        )
 
 
 def _require_transformer_fit(settings: JobSettings, path: Path) -> None:

@@ -17,17 +17,21 @@ from pipeline.filesystem import open_filesystem
 from pipeline.item_masks import ItemMask, mask_of
 from pipeline.mask_clips import MaskClip, MaskSize, is_picture, load_mask_clip
 from pipeline.settings import JobSettings
+from pipeline.style_pictures import StylePictures, load_style
 
 Picture = np.ndarray[Any, Any]
+
+#: No picture is read whole beyond this.
+_MOST_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures by index in ``enhance``: ``styles`` uint8 RGB [H, W, 3], ``masks`` uint8 [H, W]
-    with 0 where the file is white, and ``digests``, the SHA-256 of each style. ``clips``: masks that are
+    """Decoded pictures by index in ``enhance``: ``styles``, ``masks`` uint8 [H, W] with 0 where the file is
+    white, and ``digests``, the SHA-256 of each style (its files and weights). ``clips``: masks that are
     videos; ``files`` the SHA-256 of each mask."""
 
-    styles: Mapping[int, Picture] = field(default_factory=dict)
+    styles: Mapping[int, StylePictures] = field(default_factory=dict)
     masks: Mapping[int, Picture] = field(default_factory=dict)
     digests: Mapping[int, str] = field(default_factory=dict)
     clips: Mapping[int, MaskClip] = field(default_factory=dict)
@@ -37,6 +41,11 @@ class Pictures:
     def mask_digests(self) -> tuple[str, ...]:
         """Digests of the masks, in order of their stages."""
         return tuple(self.files[number] for number in sorted(self.files))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was converted while references were read, a sentence each."""
+        return tuple(note for number in sorted(self.styles) for note in self.styles[number].notes)
 
     @property
     def mask_sizes(self) -> dict[int, MaskSize]:
@@ -63,7 +72,7 @@ class Pictures:
 
 def load_pictures(settings: JobSettings) -> Pictures:
     """Read every picture ``enhance`` names. Raises SpecError naming the field."""
-    styles: dict[int, Picture] = {}
+    styles: dict[int, StylePictures] = {}
     masks: dict[int, Picture] = {}
     digests: dict[int, str] = {}
     clips: dict[int, MaskClip] = {}
@@ -71,9 +80,9 @@ def load_pictures(settings: JobSettings) -> Pictures:
     for number, item in enumerate(settings.enhance):
         if "stylize" in item:
             where = f"enhance.{number}.stylize.reference"
-            data = _read(item["stylize"]["reference"], where, settings)
-            styles[number] = cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR, where), cv2.COLOR_BGR2RGB)
-            digests[number] = hashlib.sha256(data).hexdigest()
+            style = load_style(item["stylize"], where, lambda uri, field: _read(uri, field, settings))
+            if style is not None:
+                styles[number], digests[number] = style, style.digest
         mask = mask_of(item)
         if mask is not None:
             where = f"enhance.{number}.{mask.field}"
@@ -99,6 +108,13 @@ def _mask(grey: Picture, where: str, mask: ItemMask) -> Picture:
 def _read(uri: str, where: str, settings: JobSettings) -> bytes:
     try:
         filesystem, path = open_filesystem(uri, settings.storage)
+        size = filesystem.size(path) or 0
+        if size > _MOST_BYTES:
+            raise SpecError(
+                f"{where}: {uri} has {size >> 20} MiB, too many for a picture; give one below "
+                f"{_MOST_BYTES >> 20} MiB",
+                field=where,
+            )
         return bytes(filesystem.cat_file(path))
     except ReelweaveError:
         raise

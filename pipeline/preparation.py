@@ -17,8 +17,9 @@ from pipeline.enhancer_config import EnhancerConfig
 from pipeline.errors import SpecError
 from pipeline.failures import run_error
 from pipeline.job_keys import JobKeys
-from pipeline.pictures import Picture, Pictures
+from pipeline.pictures import Pictures
 from pipeline.store import Store
+from pipeline.style_pictures import StylePictures
 from pipeline.tasks import TaskContext
 
 #: A preparation that dies is begun again this often before the run gives up.
@@ -66,9 +67,7 @@ def prepare_model(keys: JobKeys, pictures: Pictures, cluster: Cluster, context: 
     styles = style_keys(keys, pictures)
     chunks = ChunkStore(Store(settings.output, settings.storage))
     missing = {
-        number: (key, pictures.styles[number])
-        for number, key in styles.items()
-        if chunks.lookup(key) is None
+        number: (key, pictures.styles[number]) for number, key in styles.items() if chunks.lookup(key) is None
     }
     if not missing and chunks.lookup(keys.model()) is not None:
         return Prepared(styles)
@@ -84,7 +83,7 @@ class _Preparation:
     def prepare(
         self,
         config: EnhancerConfig,
-        missing: Mapping[int, tuple[str, Picture]],
+        missing: Mapping[int, tuple[str, StylePictures]],
         model_key: str,
         context: TaskContext,
     ) -> str:
@@ -93,8 +92,9 @@ class _Preparation:
 
         try:
             enhancer = Enhancer(config)
-            for number, (key, picture) in missing.items():
-                context.chunks.commit_bytes(key, ".safetensors", enhancer.style(number, picture), {})
+            for number, (key, style) in missing.items():
+                bank = enhancer.style(number, *style.pictures, weights=style.weights)
+                context.chunks.commit_bytes(key, ".safetensors", bank, {})
         except SpecError as error:
             return str(error)
         context.chunks.commit_bytes(model_key, ".txt", b"loads", {})

@@ -170,7 +170,12 @@ def _enhancer(settings: JobSettings, pictures: Pictures) -> Enhancer:
     config = pictures.enhancer_config(replace(settings, consistency=alone), device_here())
     assert config is not None  # only for an empty list
     enhancer = Enhancer(config)
-    enhancer.adopt({number: enhancer.style(number, one) for number, one in pictures.styles.items()})
+    enhancer.adopt(
+        {
+            number: enhancer.style(number, *style.pictures, weights=style.weights)
+            for number, style in pictures.styles.items()
+        }
+    )
     return enhancer
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,9 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from operators.errors import OperatorError
-from operators.models import BranchListener
+from operators.models import BoundPrior, BranchListener, LatentModel
+from operators.solvers.base import Prediction
+from operators.solvers.guidance import Branches
 
 #: The sum of weights may not come nearer to -1: the mean would be divided by nothing.
 _LEAST = 0.05
@@ -128,6 +131,56 @@ def blend_contexts(
                 module.set_processor(CrossContextProcessor(contexts))
         undo.callback(unet.register_forward_pre_hook(lambda *_: contexts.begin()).remove)
         yield contexts
+
+
+class BlendedPrompts:
+    """A branch prior of ``prompt`` and ``guidance`` into whose cross-attention ``editorials`` are blended.
+    Each network call installs and removes the blend, so others of the network do not meet it; ``session`` is
+    told the branches as by any prior."""
+
+    def __init__(
+        self,
+        model: LatentModel,
+        prompt: str,
+        guidance: float,
+        editorials: Sequence[Editorial],
+        session: BranchListener,
+    ) -> None:
+        self._unet, self._editorials, self._session = model.unet, tuple(editorials), session
+        self._contexts: CrossContexts | None = None
+        self._prior = BoundPrior(model, prompt, guidance, self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._prior, name)
+
+    @property
+    def branch(self) -> str:
+        """The branch that was told last."""
+        return self._session.branch
+
+    @branch.setter
+    def branch(self, name: str) -> None:
+        self._session.branch = name
+        if self._contexts is not None:
+            self._contexts.branch = name
+
+    def predict(self, z: Tensor, t: int) -> Prediction:
+        """See `BoundPrior.predict`."""
+        with self._blended():
+            return self._prior.predict(z, t)
+
+    def branches(self, z: Tensor, t: int) -> Branches:
+        """See `BoundPrior.branches`."""
+        with self._blended():
+            return self._prior.branches(z, t)
+
+    @contextlib.contextmanager
+    def _blended(self) -> Iterator[None]:
+        with blend_contexts(self._unet, self._editorials) as self._contexts:
+            try:
+                yield
+            finally:
+                self._contexts = None
 
 
 def _heads(attn: Attention, x: Tensor) -> Tensor:

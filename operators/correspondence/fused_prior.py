@@ -14,6 +14,7 @@ from operators.complement import LatentComplement
 from operators.correspondence.fusion import Knot, fused
 from operators.flow.motion import Motion
 from operators.solvers.base import LatentPrior, Prediction
+from operators.solvers.levels import prior_kind
 from operators.warped_noise import Moved
 
 
@@ -59,6 +60,11 @@ class FusedPrior:
     prior: LatentPrior
     rows: tuple[tuple[Knot, ...], ...]
     strength: float
+
+    @property
+    def kind(self) -> str:
+        """See `LatentPrior`."""
+        return prior_kind(self.prior)
 
     @property
     def alphas_cumprod(self) -> Tensor:

@@ -22,6 +22,7 @@ from operators.errors import OperatorError
 from operators.inversion.fixed_point import fixed_point_invert
 from operators.inversion.path import along, rungs
 from operators.solvers.base import LatentPrior, Prediction, State
+from operators.solvers.step_rules import recombine
 
 #: A change of a latent [B, C, h, w]; rows are independent.
 Change = Callable[[Tensor], Tensor]
@@ -118,8 +119,8 @@ class PinnedSource:
     ``source`` is the prior that inverts and tells the source (empty prompt, no guidance) and reports to
     ``session``. ``clean`` changes the clean latent before it is inverted (colours), ``noised`` the latent
     that sampling starts from (statistics); the source that features come from keeps the latter as it was.
-    ``iterations`` above 1 refine the inversion; ``noise_share`` of the frame's noise is mixed into the start,
-    which inversion leaves too structured.
+    ``iterations`` above 1 refine the inversion, ``accelerated`` or not (see `fixed_point_invert`);
+    ``noise_share`` of the frame's noise is mixed into the start, which inversion leaves too structured.
     """
 
     timesteps: tuple[int, ...]
@@ -127,13 +128,16 @@ class PinnedSource:
     session: SharedAttention
     features: SourceFeatures
     iterations: int = 1
+    accelerated: bool = False
     noise_share: float = 0.0
     clean: Change = field(default=unchanged)
     noised: Change = field(default=unchanged)
 
     def start(self, y: Tensor, noise: Tensor, prior: LatentPrior) -> Inverted:
         z0 = self.clean(prior.encode(y))
-        trajectory = fixed_point_invert(z0, self.timesteps, self.source, iterations=self.iterations)
+        trajectory = fixed_point_invert(
+            z0, self.timesteps, self.source, iterations=self.iterations, accelerated=self.accelerated
+        )
         z = slerp(self.noised(trajectory[0]), noise.to(z0), self.noise_share)
         return Inverted(z=z, y=y, trajectory=trajectory)
 
@@ -147,7 +151,8 @@ class PinnedSource:
             harvest, _ = taken.harvested(state.trajectory[i], rung.t, self.source, self.session)
             with self.session.injecting(taken.injection(harvest)):
                 prediction = prior.predict(state.z, rung.t)
-        z = along(state.z, prediction.eps, rung.upper, rung.lower)
+        # Not from eps alone: control, fusion and CFG++ move the estimate and leave the noise.
+        z = recombine(prediction.z0, prediction.eps, rung.lower)
         return replace(state, z=z, z0=prediction.z0)
 
     def finish(self, state: Inverted, prior: LatentPrior) -> Tensor:

@@ -1,16 +1,18 @@
 """The style bank: everything that is computed from the style references, once per job.
 
 For each reference its inversion trajectory on the sampler's timesteps and its colours; for all together their
-weighted statistics, where asked for the statistics of their predicted noise (RIVAL) and one descriptor
-(RB-Modulation). Plain tensors, so that it travels by reference; named by a digest of all it depends on.
+weighted statistics, where asked for the statistics of their predicted noise (RIVAL), one descriptor, and a
+cheap map from latents to pictures (RB-Modulation). Plain tensors, so that it travels by reference; named by a
+digest of all it depends on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +21,8 @@ from operators.errors import OperatorError
 from operators.inversion.fixed_point import fixed_point_invert
 from operators.solvers.base import LatentPrior
 from operators.style.descriptor import Descriptor, pooled_descriptor
-from operators.style.latent_adain import ChannelMoments
+from operators.style.latent_adain import ChannelMoments, channel_moments
+from operators.style.previewer import LinearPreviewer, fit_previewer
 from operators.style.rival import reference_noise
 from operators.style.transport import LatentStatistics, latent_statistics
 
@@ -35,14 +38,29 @@ class Banked:
 @dataclass(frozen=True)
 class StyleBank:
     """``references`` whose weights sum to one; ``statistics`` of their clean latents, mixed; ``noise`` by
-    timestep, {} unless asked for; ``descriptor`` [1, D] or None. ``digest`` names what all of it was made
-    of."""
+    timestep, {} unless asked for; ``descriptor`` [1, D] and ``preview`` or None. ``digest`` names what all of
+    it was made of."""
 
     digest: str
     references: tuple[Banked, ...]
     statistics: LatentStatistics
     noise: Mapping[int, ChannelMoments] = field(default_factory=dict)
     descriptor: Tensor | None = None
+    preview: LinearPreviewer | None = None
+
+    @property
+    def start(self) -> ChannelMoments:
+        """Mixed statistics of the inverted references at the sampler's first timestep."""
+        return _mixed_channels(
+            [channel_moments(banked.trajectory[:1]) for banked in self.references],
+            [banked.weight for banked in self.references],
+        )
+
+    def last(self, steps: int) -> StyleBank:
+        """The bank for the last ``steps`` timesteps of its own: inversion begins with the last one, so they
+        are what an inversion over these alone would leave."""
+        cut = tuple(replace(banked, trajectory=banked.trajectory[-steps:]) for banked in self.references)
+        return replace(self, references=cut)
 
     @property
     def parts(self) -> tuple[tuple[Tensor, float], ...]:
@@ -58,6 +76,8 @@ class StyleBank:
             named |= {f"noise/{t}/mean": moments.mean, f"noise/{t}/std": moments.std}
         if self.descriptor is not None:
             named["descriptor"] = self.descriptor
+        if self.preview is not None:
+            named |= {"preview/weights": self.preview.weights, "preview/offset": self.preview.offset}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
 
     @classmethod
@@ -78,17 +98,27 @@ class StyleBank:
             LatentStatistics(tensors["mean"], tensors["covariance"]),
             noise,
             None if descriptor is None else descriptor.to(device),
+            _preview(tensors, device),
         )
+
+
+def _preview(tensors: Mapping[str, Tensor], device: str) -> LinearPreviewer | None:
+    if "preview/weights" not in tensors:
+        return None
+    offset = tensors["preview/offset"].to(device)
+    return LinearPreviewer(tensors["preview/weights"].to(device), offset, math.isqrt(len(offset) // 3))
 
 
 @dataclass(frozen=True)
 class BankRecipe:
     """What a bank is made for. ``noise_above``: keep statistics of predicted noise above this timestep (None:
-    none); ``descriptor``: describe the references with it; ``iterations`` of each inversion step."""
+    none); ``descriptor``: describe the references with it; ``preview`` with so many pixels per latent cell
+    and side (0: none), fitted to the first reference; ``iterations`` of each inversion step."""
 
     timesteps: tuple[int, ...]
     noise_above: int | None = None
     descriptor: Descriptor | None = None
+    preview: int = 0
     iterations: int = 1
 
 
@@ -125,6 +155,7 @@ def build_bank(
         mixed_statistics([latent_statistics(z0) for z0 in cleans], shares),
         noise,
         None if describe is None else pooled_descriptor(describe, pictures, shares),
+        fit_previewer(pictures[0], prior, recipe.preview) if recipe.preview else None,
     )
 
 
@@ -138,6 +169,7 @@ def bank_digest(
         "timesteps": recipe.timesteps,
         "iterations": recipe.iterations,
         "noise_above": recipe.noise_above,
+        "preview": recipe.preview,
         "descriptor": None if recipe.descriptor is None else type(recipe.descriptor).__name__,
         "references": [[list(p.shape), share] for p, share in zip(pictures, shares, strict=True)],
     }

@@ -7,7 +7,7 @@ trajectory of the style reference. The sharing itself is `operators.attention.re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -29,18 +29,6 @@ class StyleReference:
     def parts(self) -> tuple[tuple[Tensor, float], ...]:
         """Trajectories and their weights, as replays want them: one of weight 1."""
         return ((self.trajectory, 1.0),)
-
-
-def last_steps(reference: StyleReference, steps: int) -> StyleReference:
-    """The reference for the last ``steps`` timesteps of its own: inversion begins with the last one, so they
-    are what an inversion over these alone would leave."""
-    return replace(reference, trajectory=reference.trajectory[-steps:])
-
-
-def style_reference(picture: Tensor, timesteps: tuple[int, ...], prior: LatentPrior) -> StyleReference:
-    """Invert a style picture [1, 3, H, W] in [-1, 1]; ``prior`` with an empty prompt and no guidance."""
-    z0 = prior.encode(picture)
-    return StyleReference(ddim_invert(z0, timesteps, prior)[:, 0], latent_statistics(z0))
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import functools
 
-from torch import Tensor
-
 from operators.attention.session import SharedAttention
 from operators.inversion.pinned import PinnedSource, SourceFeatures
 from operators.solvers.base import LatentPrior
-from operators.style.latent_adain import ChannelMoments, adain_latents, channel_moments
+from operators.style.latent_adain import ChannelMoments, adain_latents
 
 #: Share of the content's queries; 0.3 gives a stronger style.
 QUERIES = 0.75
@@ -25,13 +23,13 @@ def styleid(
     source: LatentPrior,
     session: SharedAttention,
     layers: frozenset[str],
-    style_start: Tensor,
+    style: ChannelMoments,
     *,
     queries: float = QUERIES,
     content: ChannelMoments | None = None,
 ) -> PinnedSource:
-    """The solver. ``style_start`` [1, C, h, w] is the style's inverted latent at ``timesteps[0]``;
-    ``content`` the statistics of the scene's anchors there (None: each frame's own, which may flicker)."""
+    """The solver. ``style`` are the statistics of the style's inverted latent at ``timesteps[0]``,
+    ``content`` those of the scene's anchors there (None: each frame's own, which may flicker)."""
     features = SourceFeatures(layers, queries=queries, keys=0.0, attention_until=1.0, residual_until=0.0)
-    start = functools.partial(adain_latents, style=channel_moments(style_start), content=content)
+    start = functools.partial(adain_latents, style=style, content=content)
     return PinnedSource(timesteps, source, session, features, noised=start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load, save
 
-from operators.style.style_aligned import StyleReference
+from operators.style.bank import StyleBank
 from operators.style.transport import LatentStatistics
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -59,21 +60,12 @@ def learned_arrays(number: int, learned: Mapping[str, torch.Tensor]) -> Arrays:
     return {f"{number}/learned/{asset}": value.cpu().numpy() for asset, value in learned.items()}
 
 
-def style_to_bytes(reference: StyleReference) -> bytes:
-    """A style reference as it is stored."""
-    return packed(
-        {
-            "trajectory": reference.trajectory.cpu().numpy(),
-            "mean": reference.statistics.mean.numpy(),
-            "covariance": reference.statistics.covariance.numpy(),
-        }
-    )
+def style_to_bytes(bank: StyleBank) -> bytes:
+    """A style bank as it is stored."""
+    return packed({name: tensor.numpy() for name, tensor in bank.to_tensors().items()})
 
 
-def style_from_bytes(blob: bytes, device: str) -> StyleReference:
-    """Inverse of `style_to_bytes`, on a device."""
-    arrays = load(blob)
-    return StyleReference(
-        torch.from_numpy(arrays["trajectory"]).to(device),
-        LatentStatistics(torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["covariance"])),
-    )
+def style_from_bytes(blob: bytes, device: str) -> StyleBank:
+    """Inverse of `style_to_bytes`, on a device; named by what is stored."""
+    tensors = {name: torch.from_numpy(array) for name, array in load(blob).items()}
+    return StyleBank.from_tensors(hashlib.sha256(blob).hexdigest(), tensors, device)

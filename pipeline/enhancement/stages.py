@@ -12,14 +12,14 @@ import numpy as np
 from operators.attention.session import SharedAttention
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import OperatorError
-from operators.models import BoundPrior, LatentModel
-from operators.replay import Stage, StyleReading
-from operators.solvers.base import LatentPrior
+from operators.models import LatentModel
+from operators.prompted import prompted
+from operators.replay import Stage
 from operators.solvers.ddim import leading_timesteps
 from operators.solvers.flow_loss import ClipFlows
-from operators.solvers.guidance import Guided
 from operators.solvers.registry import build_solver
-from operators.style.style_aligned import StyleAligned, StyleReference, last_steps
+from operators.style.bank import StyleBank
+from operators.style.methods import Styles
 from pipeline.enhancement.references import Arrays, learned_of, statistics_of
 from pipeline.enhancement.sizes import StageSizes
 from pipeline.errors import SourceError
@@ -42,7 +42,7 @@ class StageBuilder:
     session: SharedAttention
     sizes: StageSizes
     masks: Mapping[int, np.ndarray[Any, Any]]
-    styles: Mapping[int, StyleReference]
+    styles: Mapping[int, StyleBank]
     seed: int
 
     def learns(self, number: int) -> bool:
@@ -62,14 +62,15 @@ class StageBuilder:
         scene: Arrays | None,
         *,
         learn: bool = False,
+        controlled: bool = False,
         own: Mapping[str, np.ndarray[Any, Any]] = types.MappingProxyType({}),
         flows: ClipFlows | None = None,
     ) -> Stage:
         """Stage ``number`` for pictures of ``sides`` pixels (height, width). ``scene`` is what its anchors
         left: the statistics of their latents, and what they taught about the operator. To ``learn`` is to
-        find that out, from all rows together. ``own`` are assets of the frames at hand: ``mask`` uint8
-        [B, h, w], ``ordinals`` int [B], ``rows`` the height before padding, ``open_ends``; ``flows`` their
-        motion.
+        find that out, from all rows together. ``controlled``: the frames are anchors or knots.
+        ``own`` are assets of the frames at hand: ``mask`` uint8 [B, h, w], ``ordinals`` int [B], ``rows`` the
+        height before padding, ``open_ends``; ``flows`` their motion.
 
         Raises SourceError, code ``mask_size`` or ``enhance_refused``, when it does not fit them.
         """
@@ -80,7 +81,7 @@ class StageBuilder:
             given |= own
             if "mask" in given:
                 given["mask"] = _fitted_mask(number, given["mask"], sides, measured)
-            spec, prior = item["restore"], self._prior(item["restore"])
+            spec, prior = item["restore"], prompted(item["restore"], self.model, self.session)
             restored = [side * self.sizes.scale(number) for side in measured]
             self._require_side(number, restored)
             try:
@@ -97,12 +98,15 @@ class StageBuilder:
                 ) from error
             return Stage(solver, prior, self.session, key=key)
         spec = at_strength(item["stylize"])
-        timesteps, content = timesteps_of(spec), statistics_of(scene, number)
-        method, style = spec["method"], last_steps(self.styles[number], len(timesteps))
-        inversion = BoundPrior(self.model, listener=self.session)
-        solver = StyleAligned(timesteps, inversion, style, content, method["statistics"])
-        reading = StyleReading(style, method["shift"], method["adain"], method["norms"])
-        return Stage(solver, self._prior(spec), self.session, reading, key=key)
+        timesteps, bank = timesteps_of(spec), self.styles.get(number)
+        styling = Styles(self.model, self.session).styling(
+            spec,
+            timesteps,
+            None if bank is None else bank.last(len(timesteps)),
+            statistics_of(scene, number),
+            controlled=controlled,
+        )
+        return Stage(styling.solver, styling.prior, self.session, styling.reading, key=key)
 
     def _require_side(self, number: int, sides: Sequence[int]) -> None:
         at_most = self.model.largest_side
@@ -112,12 +116,6 @@ class StageBuilder:
                 f"positions beyond {at_most} pixels; use smaller frames or a model with a UNet",
                 code="enhance_refused",
             )
-
-    def _prior(self, spec: Spec) -> LatentPrior:
-        prompt, weight = spec.get("prompt", ""), spec.get("guidance", 1.0)
-        if spec.get("rule") == "cfgpp":
-            return Guided(BoundPrior(self.model, prompt, 1.0, self.session), weight, "cfgpp")
-        return BoundPrior(self.model, prompt, weight, self.session)
 
 
 def _fitted_mask(

@@ -9,7 +9,7 @@ import torch
 
 from operators.inversion.ddim import ddim_invert
 from operators.solvers.ddim import leading_timesteps
-from operators.style.style_aligned import last_steps, style_reference
+from operators.style.bank import BankRecipe, build_bank
 from operators.style.transport import RIDGE, gaussian_distance, latent_statistics, transport
 from pipeline.style_strength import colour_weight, schedule_share
 from tests.support.gaussian_prior import GaussianPrior
@@ -53,7 +53,7 @@ def test_the_last_steps_of_a_reference_are_what_inverting_over_them_leaves() -> 
     prior = GaussianPrior(4, 4, mean, covariance, torch.eye(48, dtype=torch.float64))
     generator = torch.Generator().manual_seed(2)
     picture = torch.rand(1, 3, 4, 4, generator=generator, dtype=torch.float64) * 2 - 1
-    whole = style_reference(picture, leading_timesteps(10), prior)
+    whole = build_bank([picture], [1.0], BankRecipe(leading_timesteps(10)), prior, "")
     few = leading_timesteps(10, strength=0.3)
     expected = ddim_invert(prior.encode(picture), few, prior)[:, 0]
-    assert torch.equal(last_steps(whole, len(few)).trajectory, expected)
+    assert torch.equal(whole.last(len(few)).references[0].trajectory, expected)

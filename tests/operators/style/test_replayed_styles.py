@@ -16,6 +16,7 @@ from operators.inversion.pinned import PinnedSource, structure
 from operators.models import BoundPrior, LatentModel
 from operators.replay import MethodReading, Stage, run_stage
 from operators.solvers.base import StepSolver, restore
+from operators.style.latent_adain import channel_moments
 from operators.style.readings import ReplaceThenConcat, SharedWithStyle, StatisticsOnly, StyleInPlace
 from operators.style.rival import NoiseAligned, reference_noise
 from operators.style.styleid import styleid
@@ -41,7 +42,7 @@ def stage_by(name: str, model: LatentModel, session: SharedAttention) -> Stage:
         return replace(plain, solver=pinned, style=MethodReading(reference, StatisticsOnly()))
     if name == "styleid":
         layers = appearance_layers(model.unet)
-        solver = styleid(TIMESTEPS, source, session, layers, reference.trajectory[:1])
+        solver = styleid(TIMESTEPS, source, session, layers, channel_moments(reference.trajectory[:1]))
         return replace(plain, solver=solver, style=MethodReading(reference, StyleInPlace(layers)))
     moments = reference_noise(reference.trajectory[:, None], TIMESTEPS, source, until=0)
     prior = NoiseAligned(plain.prior, moments)

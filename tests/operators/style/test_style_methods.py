@@ -174,9 +174,10 @@ def test_styleid_of_a_frame_with_itself_as_style_stays_near_its_reconstruction(
     layers = frozenset(name for name in unet.attn_processors if "up_blocks" in name and "attn1" in name)
     with torch.no_grad():
         start = ddim_invert(z0, TIMESTEPS, prior)[0]
-    solver = styleid(TIMESTEPS, prior, session, layers, start)
+    solver = styleid(TIMESTEPS, prior, session, layers, channel_moments(start))
     own = restore(solver, z0, latents(1, 6), prior)
-    other = restore(styleid(TIMESTEPS, prior, session, layers, 2 * start + 1), z0, latents(1, 6), prior)
+    foreign = styleid(TIMESTEPS, prior, session, layers, channel_moments(2 * start + 1))
+    other = restore(foreign, z0, latents(1, 6), prior)
     assert (own - z0).norm() < 0.5 * (other - z0).norm()
 
 
