@@ -31,6 +31,12 @@ class StyleReference:
         return ((self.trajectory, 1.0),)
 
 
+def style_reference(picture: Tensor, timesteps: tuple[int, ...], prior: LatentPrior) -> StyleReference:
+    """Invert a style picture [1, 3, H, W] in [-1, 1]; ``prior`` with an empty prompt and no guidance."""
+    z0 = prior.encode(picture)
+    return StyleReference(ddim_invert(z0, timesteps, prior)[:, 0], latent_statistics(z0))
+
+
 @dataclass(frozen=True)
 class StyleAligned:
     """A StepSolver. ``content`` are the statistics of the scene's anchors (None: of the batch itself);
