@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,15 +17,12 @@ from jobs.bench import (
     gops,
     identity,
     inversion,
-    memory,
-    planning,
     prior,
     restore,
     sharing,
     sheets,
     style_methods,
     video,
-    whole_job,
 )
 from jobs.bench.result import BenchResult
 from jobs.console import DONE, FAILED, print_json, quiet_stdout, say, termination_interrupts
@@ -46,18 +44,15 @@ class Benchmark:
     sizes: tuple[str, ...] = ()
 
 
-def _scaling(quick: bool) -> BenchResult:
-    # As `_soak`.
-    from jobs.bench import scaling
+def _on_demand(module: str) -> Callable[..., BenchResult]:
+    """``run`` of a module that is imported when it runs: benchmarks of whole jobs import what workers do, and
+    other commands start without."""
 
-    return scaling.run(quick)
+    def run(quick: bool, **given: Any) -> BenchResult:
+        result: BenchResult = importlib.import_module(f"jobs.bench.{module}").run(quick, **given)
+        return result
 
-
-def _soak(quick: bool, kept: Path, **sizes: int) -> BenchResult:
-    # It looks into runs, so it imports what workers do; the other commands start without.
-    from jobs.bench import soak
-
-    return soak.run(quick, kept, **sizes)
+    return run
 
 
 BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
@@ -67,15 +62,15 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "gops": Benchmark(gops.run),
         "identity": Benchmark(identity.run),
         "inversion": Benchmark(inversion.run),
-        "memory": Benchmark(memory.run),
-        "pipeline": Benchmark(whole_job.run),
-        "planning": Benchmark(planning.run, sizes=("videos",)),
+        "memory": Benchmark(_on_demand("memory")),
+        "pipeline": Benchmark(_on_demand("whole_job")),
+        "planning": Benchmark(_on_demand("planning"), sizes=("videos",)),
         "prior": Benchmark(prior.run, pictures="required"),
         "restore": Benchmark(restore.run, pictures="optional", sections=tuple(restore.SECTIONS)),
-        "scaling": Benchmark(_scaling),
+        "scaling": Benchmark(_on_demand("scaling")),
         "sharing": Benchmark(sharing.run, pictures="optional"),
         "sheets": Benchmark(sheets.run, draws=True),
-        "soak": Benchmark(_soak, goes_on=True, sizes=("cycles", "videos", "seed")),
+        "soak": Benchmark(_on_demand("soak"), goes_on=True, sizes=("cycles", "videos", "seed")),
         "style": Benchmark(style_methods.run, pictures="optional"),
         "video": Benchmark(video.run, pictures="optional"),
     }
