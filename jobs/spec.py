@@ -5,56 +5,36 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from jobs.consistency_spec import ConsistencySpec
+from jobs.encode_spec import ALPHA_CODECS, EncodeSpec
 from jobs.enhance_spec import Enhancement
 from jobs.places import Place, absolute, refuse_credentials, refuse_userinfo
 from jobs.scene_spec import SceneSpec, require_common
-from jobs.spec_base import Section, problem, suggestion
+from jobs.spec_base import Section, problem
 from jobs.spec_problems import spec_error
+from jobs.video_spec import VideoSpec
 from jobs.yaml_source import apply_override, dump_yaml, parse_yaml, set_value
 from pipeline.auto_degradation import AUTO
 from pipeline.errors import SpecError
 from pipeline.settings import (
-    Alpha,
     Autoencoder,
     ClusterSettings,
     ConsistencySettings,
-    Container,
     EncodeSettings,
-    Hdr,
-    Interlaced,
     JobSettings,
-    Knots,
     Limits,
     Precision,
-    Rotation,
     SceneOverride,
-    SizeChange,
     StorageSettings,
-    Timestamps,
-    VideoPolicy,
 )
-from pipeline.sharing_policies import FUSIBLE, MERGEABLE, POLICIES
 from pipeline.windows import couples_frames
-
-# Container -> codecs whose streams it can carry.
-_CARRIES: dict[str, tuple[str, ...]] = {
-    "mp4": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "h264_nvenc", "hevc_nvenc", "av1_nvenc"),
-    "mkv": ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks",
-            "h264_nvenc", "hevc_nvenc", "av1_nvenc"),
-    "mov": ("libx264", "libx265", "prores_ks", "h264_nvenc", "hevc_nvenc"),
-    "webm": ("libsvtav1", "libvpx-vp9", "av1_nvenc"),
-}  # fmt: skip
-_ALPHA_CODECS = ("libvpx-vp9", "prores_ks", "ffv1", "copy")
-_MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63,
-            "h264_nvenc": 51, "hevc_nvenc": 51, "av1_nvenc": 63}  # fmt: skip
 
 
 class StorageSpec(Section):
@@ -85,99 +65,6 @@ class StorageSpec(Section):
         return self
 
 
-class NoiseSpec(Section):
-    """``rho`` in [0, 1]: the share of a frame's noise that its scene has in common. ``warp``: the rest moves
-    with the picture from knot to knot."""
-
-    rho: Annotated[float, Field(ge=0.0, le=1.0)] = ConsistencySettings.rho
-    warp: bool = ConsistencySettings.warp_noise
-
-
-class ConsistencySpec(Section):
-    """How frames share attention; see `pipeline.settings.ConsistencySettings`."""
-
-    sharing: Annotated[str, Field(json_schema_extra={"enum": list(POLICIES)})] = ConsistencySettings.sharing
-    anchors: Annotated[int, Field(ge=1, le=16)] = ConsistencySettings.anchors
-    knots: Knots = ConsistencySettings.knots
-    knot_every: Annotated[int, Field(ge=2, le=256)] = ConsistencySettings.knot_every
-    knots_per_chunk: Annotated[int, Field(ge=1, le=256)] = ConsistencySettings.knots_per_chunk
-    noise: NoiseSpec = NoiseSpec()
-    frames_per_batch: Annotated[int, Field(ge=1, le=64)] = ConsistencySettings.frames_per_batch
-    merge: Annotated[float, Field(ge=0.0, le=1.0)] = ConsistencySettings.merge
-    fusion: Annotated[float, Field(ge=0.0, le=1.0)] = ConsistencySettings.fusion
-
-    @field_validator("sharing")
-    @classmethod
-    def _is_available(cls, sharing: str) -> str:
-        if sharing not in POLICIES:
-            hint = suggestion(sharing, tuple(POLICIES))
-            raise problem(f"expected one of {', '.join(POLICIES)}, found {sharing!r}{hint}")
-        return sharing
-
-    @model_validator(mode="after")
-    def _goes_with_the_policy(self) -> Self:
-        for name, value, fitting in (("merge", self.merge, MERGEABLE), ("fusion", self.fusion, FUSIBLE)):
-            if value and self.sharing not in fitting:
-                raise problem(
-                    f"{name} needs sharing {' or '.join(fitting)}, found {self.sharing!r}; set {name}: 0, or "
-                    f"sharing: {fitting[0]}",
-                    name,
-                )
-        if self.sharing == "sparse_causal" and self.frames_per_batch != 1:
-            raise problem(
-                "sparse_causal goes frame by frame, since each reads the one before it; set it to 1",
-                "frames_per_batch",
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _warped_noise_has_knots(self) -> Self:
-        if self.noise.warp and self.sharing not in FUSIBLE:
-            raise problem(
-                f"noise is warped from knot to knot, and sharing {self.sharing} has none; use knots, "
-                f"another of {', '.join(FUSIBLE)}, or warp: false",
-                "noise.warp",
-            )
-        return self
-
-
-class EncodeSpec(Section):
-    """The final codec. ``crf`` is the codec's own scale (the constant quantizer of ``*_nvenc``); ffv1 and
-    prores_ks have none and ignore it. ``copy`` publishes the sources' own bytes."""
-
-    codec: Literal[
-        "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks",
-        "h264_nvenc", "hevc_nvenc", "av1_nvenc", "copy",
-    ] = "libx264"  # fmt: skip
-    crf: Annotated[int, Field(ge=0, le=63)] = EncodeSettings.crf
-    preset: Literal[
-        "ultrafast", "superfast", "veryfast", "faster", "fast",
-        "medium", "slow", "slower", "veryslow", "placebo",
-    ] = "medium"  # fmt: skip
-    container: Container = EncodeSettings.container
-    threads: Annotated[int, Field(ge=1, le=64)] = EncodeSettings.threads
-
-    @model_validator(mode="after")
-    def _codec_fits(self) -> Self:
-        if self.codec == "copy" and self.container != "auto":
-            raise problem(
-                f"codec copy keeps every source's container, found {self.container!r}; set it to auto, or "
-                "choose another codec",
-                "container",
-            )
-        if self.container != "auto" and self.codec not in _CARRIES[self.container]:
-            homes = [name for name, codecs in _CARRIES.items() if self.codec in codecs]
-            raise problem(
-                f"{self.container} cannot carry {self.codec}; use container {' or '.join(homes)} (or auto), "
-                f"or a codec of {', '.join(_CARRIES[self.container])}",
-                "container",
-            )
-        most = _MAX_CRF.get(self.codec)
-        if most is not None and self.crf > most:
-            raise problem(f"must be at most {most} for {self.codec}, found {self.crf}", "crf")
-        return self
-
-
 class ClusterSpec(Section):
     """Where the job runs; nothing here changes a result."""
 
@@ -195,51 +82,6 @@ class ClusterSpec(Section):
         if actors[0] > actors[1]:
             raise problem(f"expected [least, most], found [{actors[0]}, {actors[1]}]; swap them")
         return actors
-
-
-class VideoSpec(Section):
-    """What is done with sources that are not plain; see `pipeline.settings.VideoPolicy`.
-
-    ``auto``: fields stay woven when a job only encodes again, and become whole pictures before a model
-    sees them; transparency is kept when the codec can store it.
-    """
-
-    timestamps: Timestamps = VideoPolicy.timestamps
-    assume_fps: str | None = None
-    partial: bool = VideoPolicy.partial
-    size_change: SizeChange = VideoPolicy.size_change
-    interlaced: Literal["auto", "keep", "deinterlace", "reject"] = "auto"
-    rotation: Rotation = VideoPolicy.rotation
-    alpha: Literal["auto", "keep", "drop", "reject"] = "auto"
-    hdr: Hdr = VideoPolicy.hdr
-
-    @field_validator("assume_fps", mode="before", json_schema_input_type=str | float | None)
-    @classmethod
-    def _is_a_rate(cls, rate: Any) -> Any:
-        if rate is None or isinstance(rate, bool) or not isinstance(rate, (str, int, float)):
-            return rate
-        try:
-            found = Fraction(str(rate))
-        except (ValueError, ZeroDivisionError):
-            raise problem(f"expected frames per second such as 25 or 30000/1001, found {rate!r}") from None
-        if not Fraction(1, 3600) <= found <= 1000 or found.denominator > 100_000:
-            raise problem(f"expected 1/3600 to 1000 frames per second, found {rate!r}")
-        return str(found)
-
-    def to_policy(self, *, enhanced: bool, alpha_fits: bool) -> VideoPolicy:
-        """The policy with ``auto`` settled for this job."""
-        kept: Alpha = "keep" if alpha_fits else "drop"
-        whole: Interlaced = "deinterlace" if enhanced else "keep"
-        return VideoPolicy(
-            timestamps=self.timestamps,
-            assume_fps=self.assume_fps,
-            partial=self.partial,
-            size_change=self.size_change,
-            interlaced=whole if self.interlaced == "auto" else self.interlaced,
-            rotation=self.rotation,
-            alpha=kept if self.alpha == "auto" else self.alpha,
-            hdr=self.hdr,
-        )
 
 
 class LimitsSpec(Section):
@@ -352,7 +194,7 @@ class JobSpec(Section):
         if self.video.alpha == "keep" and not self._alpha_fits:
             raise problem(
                 f"{self.encode.codec} in {self.encode.container} cannot store transparency; use "
-                f"{', '.join(_ALPHA_CODECS)} (not in mp4), or alpha: drop",
+                f"{', '.join(ALPHA_CODECS)} (not in mp4), or alpha: drop",
                 "video.alpha",
             )
         return self
@@ -377,7 +219,7 @@ class JobSpec(Section):
 
     @property
     def _alpha_fits(self) -> bool:
-        return self.encode.codec in _ALPHA_CODECS and self.encode.container != "mp4"
+        return self.encode.codec in ALPHA_CODECS and self.encode.container != "mp4"
 
     def to_settings(self) -> JobSettings:
         """The job as the pipeline sees it."""
