@@ -281,7 +281,7 @@ def test_a_prompt_is_refused_where_the_model_reads_none(place: Path) -> None:
     assert refused.exit_code == 2
     assert refused.stderr == (
         "reelweave: enhance.0.restore.prompt: model embedded has no text_encoder/ and reads no text; leave "
-        "the prompt out or choose a model that has one\n"
+        "it out or choose a model that has one\n"
     )
     assert plan(place, prompted, model="sd").exit_code == 0
 
