@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from jobs.bench.result import Target
 from jobs.bench.samples import Sample
 from jobs.bench.scores import best, mean_score, score, standard_error
 from jobs.console import say
+from pipeline.restore_fit import misfit
 
 if TYPE_CHECKING:
     from operators.degradations.base import ForwardOperator
@@ -55,7 +56,7 @@ def _task_rows(task: Task, truth: Pictures, names: list[str], model: Samplers) -
         yield judge.row(name, np.stack(candidates), classical=True)
     yield judge.row(START, start_of(task, operator, measured))
     for name in SOLVERS:
-        if _refused(name, operator, model):
+        if is_refused(name, task.degradation, operator, model):
             continue
         say(f"{task.name}: {name}")
         solver = as_in_jobs(task.degradation, {"name": name})
@@ -69,10 +70,13 @@ def _any_measured(task: Task, truth: Pictures) -> Pictures:
     return truth[:, ::scale, ::scale] * 0.0
 
 
-def _refused(name: str, operator: ForwardOperator, model: Samplers) -> bool:
+def is_refused(
+    name: str, degradation: Mapping[str, Any], operator: ForwardOperator, model: Samplers
+) -> bool:
+    """Whether a job would refuse the solver for this task, or it cannot be built."""
     from operators.solvers.registry import METHODS
 
-    return bool(METHODS[name].lacks(operator, model.model))
+    return bool(misfit(name, dict(degradation)) or METHODS[name].lacks(operator, model.model))
 
 
 class _Judge:

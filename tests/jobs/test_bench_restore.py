@@ -154,6 +154,17 @@ def test_defaults_are_compared_picture_by_picture(model: Samplers) -> None:
     assert rows[4]["over_defaults_db"] > 0.1
 
 
+@pytest.mark.parametrize("task", sorted(tasks(32)))
+def test_every_solver_that_is_measured_on_a_task_is_one_that_a_job_takes(task: str, model: Samplers) -> None:
+    degradation = tasks(32)[task].degradation
+    scale = int(degradation.get("scale", 1))
+    operator = model.operator(degradation, np.zeros((1, 32 // scale, 32 // scale, 3), np.float32))
+    taken = [name for name in SOLVERS if not restore_pictures.is_refused(name, degradation, operator, model)]
+    assert "dpir" in taken
+    for name in taken:
+        as_in_jobs(degradation, {"name": name})
+
+
 def test_jobs_fill_in_what_a_solver_is_not_told() -> None:
     task = tasks(SIDE)["sr-x2"]
     assert as_in_jobs(task.degradation, {"name": "psld"}) == {
