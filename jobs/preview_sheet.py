@@ -15,7 +15,7 @@ from jobs.frames import jpeg_uri
 from jobs.report import render
 from jobs.report_page import Moment, Picture
 from operators.metrics.gradient_ssim import gradient_ssim
-from operators.metrics.lab_histogram import chi_square, lab_histogram
+from operators.metrics.lab_histogram import chi_square, lab_histogram, mixed_histogram
 from pipeline.errors import SpecError
 from pipeline.pictures import load_pictures
 from pipeline.preview import PreviewRow
@@ -60,8 +60,8 @@ class Judge:
     """Measures frames against the reference pictures of a job."""
 
     def __init__(self, settings: JobSettings) -> None:
-        pictures = load_pictures(settings).styles
-        self._references = {number: lab_histogram(picture) for number, picture in pictures.items()}
+        styles = load_pictures(settings).styles
+        self._references = {n: mixed_histogram(style.pictures, style.weights) for n, style in styles.items()}
 
     def row(self, found: PreviewRow) -> SheetRow:
         """One row of the sheet."""
@@ -95,8 +95,8 @@ class Judge:
         return SheetRow(caption, tuple(cells), about)
 
     def _distance(self, found: PreviewRow, picture: Rgb) -> float | None:
-        if found.reference is None:
-            return None
+        if found.reference is None or found.reference not in self._references:
+            return None  # a stage that follows a prompt has no picture to be near to
         return chi_square(lab_histogram(picture), self._references[found.reference])
 
 

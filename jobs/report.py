@@ -10,7 +10,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from jobs.console import DONE, print_json, quiet_stdout, say
-from jobs.frames import Rgb
 from jobs.outputs import open_output
 from jobs.report_page import Measures, Refusal, ReportPage
 from jobs.report_run import rows_of_run, throughput, timeline
@@ -21,6 +20,7 @@ from pipeline.redact import redacted
 if TYPE_CHECKING:
     from pipeline.manifest import VideoRow
     from pipeline.store import Store
+    from pipeline.style_pictures import StylePictures
 
 __all__ = ["Measures", "ReportPage", "command", "render_report", "write_report"]
 
@@ -106,7 +106,7 @@ def build_page(
     job_yaml = _text(store, f"runs/{run_id}/job.yaml")
     chunks = read_chunk_rows(store)
     of_run = rows_of_run(chunks, run_id, metrics.get("seconds"))
-    style = _style_picture(store, job_yaml)
+    style = _last_style(store, job_yaml)
     shown = done[:_MAX_VIDEOS]
     versions: dict[str, str] = {}
     for row in done:
@@ -167,8 +167,8 @@ def _digests(job_yaml: str, done: Sequence[VideoRow]) -> tuple[tuple[str, str], 
     return tuple((name, ", ".join(sorted(values - {""}))) for name, values in named.items() if values - {""})
 
 
-def _style_picture(store: Store, job_yaml: str) -> Rgb | None:
-    """A reference of the job's last stylization; None without one, or where it can no longer be read."""
+def _last_style(store: Store, job_yaml: str) -> StylePictures | None:
+    """The references of the job's last stylization; None without one, or where it can no longer be read."""
     from jobs.spec import parse_spec
     from jobs.yaml_source import parse_yaml
     from pipeline.pictures import load_pictures
@@ -178,7 +178,7 @@ def _style_picture(store: Store, job_yaml: str) -> Rgb | None:
         styles = load_pictures(settings).styles
     except ReelweaveError:
         return None
-    return styles[max(styles)].pictures[0] if styles else None
+    return styles[max(styles)] if styles else None
 
 
 def _text(store: Store, path: str) -> str:

@@ -19,6 +19,7 @@ from jobs.report_spans import Clip, open_clip, read_span, spans_of
 
 if TYPE_CHECKING:
     from pipeline.manifest import ChunkRow
+    from pipeline.style_pictures import StylePictures
 
 #: The promise: errors of pairs across borders over the others, divided by the same of the source.
 BOUND = 1.05
@@ -61,8 +62,11 @@ def borders_of(rows: Sequence[ChunkRow], video_uri: str) -> Borders:
     return Borders(frozenset(firsts - cuts), frozenset(cuts))
 
 
-def measure(before: str, after: str, borders: Borders, style: Rgb | None, frames: int) -> Quality:
-    """Measure about ``frames`` frames of two local videos. ``style``: the reference's picture, RGB uint8.
+def measure(
+    before: str, after: str, borders: Borders, style: StylePictures | None, frames: int
+) -> Quality:
+    """Measure about ``frames`` frames of two local videos, against the references ``style`` where there are
+    any.
 
     Raises SourceError when one of them is no video; nothing is measured where they differ in length.
     """
@@ -199,11 +203,11 @@ def _psnr(output: Rgb, source: Rgb) -> float:
 
 
 def _style_distances(
-    ordinals: Sequence[int], theirs: Mapping[int, Rgb], ours: Mapping[int, Rgb], style: Rgb
+    ordinals: Sequence[int], theirs: Mapping[int, Rgb], ours: Mapping[int, Rgb], style: StylePictures
 ) -> list[tuple[int, float, float]]:
-    from operators.metrics.lab_histogram import chi_square, lab_histogram
+    from operators.metrics.lab_histogram import chi_square, lab_histogram, mixed_histogram
 
-    wanted = lab_histogram(style)
+    wanted = mixed_histogram(style.pictures, style.weights)
     return [
         (t, chi_square(lab_histogram(theirs[t]), wanted), chi_square(lab_histogram(ours[t]), wanted))
         for t in ordinals

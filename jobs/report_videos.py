@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from jobs.charts import Chart
-from jobs.frames import Rgb
 from jobs.local_copy import local_copy
 from jobs.report_page import Moment, Picture, VideoSection
 from pipeline.errors import ReelweaveError
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from jobs.report_quality import Borders, Quality
     from pipeline.manifest import VideoRow
     from pipeline.store import Store
+    from pipeline.style_pictures import StylePictures
 
 _SHARES = (0.12, 0.5, 0.88)
 _THUMBNAIL = 120
@@ -29,7 +29,7 @@ def section_of(
     row: VideoRow,
     columns: Sequence[tuple[str, str]] | None,
     borders: Borders,
-    style: Rgb | None,
+    style: StylePictures | None,
     measured_frames: int,
 ) -> VideoSection:
     """Everything about one done video. ``columns``: (label, local path) to show instead of before and after.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,12 @@ def lab_histogram(frame: Frame) -> NDArray[np.float64]:
     lab = cv2.cvtColor(np.ascontiguousarray(unit_range(frame)), cv2.COLOR_RGB2LAB)
     counts, _ = np.histogramdd(lab.reshape(-1, 3).astype(np.float64), bins=BINS, range=_RANGES)
     return counts / counts.sum()
+
+
+def mixed_histogram(frames: Sequence[Frame], weights: Sequence[float]) -> NDArray[np.float64]:
+    """`lab_histogram` of several pictures, mixed by ``weights`` that sum to 1."""
+    parts = [weight * lab_histogram(frame) for frame, weight in zip(frames, weights, strict=True)]
+    return np.sum(parts, axis=0)
 
 
 def chi_square(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:

@@ -113,9 +113,9 @@ def test_jobs_of_which_single_frames_say_nothing_are_refused(
 
 
 def test_the_options_that_the_readme_names_exist() -> None:
-    (line,) = re.findall(r"`reelweave preview [^`]*`", README)
+    lines = re.findall(r"`reelweave preview [^`]*`", README)
     command = typer.main.get_command(app).commands["preview"]  # type: ignore[attr-defined]
     known = {option for parameter in command.params for option in parameter.opts}
-    named = set(re.findall(r"--[a-z]+", line))
+    named = {option for line in lines for option in re.findall(r"--[a-z]+", line)}
     assert named <= known
     assert {"--video", "--at", "--frames", "--strengths"} <= named

@@ -23,6 +23,7 @@ from jobs.report_run import rows_of_run, throughput, timeline
 from jobs.report_spans import open_clip, read_span, spans_of
 from pipeline.journal import CHUNKS, merge_rows
 from pipeline.manifest import ChunkRow, read_video_rows
+from pipeline.style_pictures import StylePictures
 from tests.jobs.media import published_store, write_clip
 
 START = 1_767_323_045.0  # 2026-01-02 03:04:05 UTC
@@ -114,7 +115,7 @@ def test_quality_is_measured_against_the_source_and_shows_a_seam(tmp_path: Path)
     assert float(same["boundary index over the source's"]) == pytest.approx(1.0, abs=1e-3)
     assert float(same["PSNR to the source, dB"]) == 60.0
     assert "style distance" not in same
-    brighter = np.full((8, 8, 3), 200, np.uint8)
+    brighter = StylePictures((np.full((8, 8, 3), 200, np.uint8),), (1.0,), "")
     found = measure(str(calm), str(write_clip(tmp_path / "b.mkv", frames=24, shade=40)), seams, brighter, 240)
     assert float(dict(found.figures)["PSNR to the source, dB"]) < 20
     assert 0 < float(dict(found.figures)["style distance"]) <= 1
