@@ -9,7 +9,7 @@ import torch
 from operators.metrics.encoder_features import encoder_features
 from operators.metrics.gradient_ssim import gradient_ssim
 from operators.metrics.gram import gram_distance, gram_matrices
-from operators.metrics.lab_histogram import BINS, chi_square, lab_histogram
+from operators.metrics.lab_histogram import BINS, chi_square, lab_histogram, mixed_histogram
 from operators.models import LatentModel
 from tests.support.moving_pictures import codes, texture
 
@@ -106,3 +106,11 @@ def test_gradients_do_not_see_brightness_or_inversion_and_see_blur_and_another_d
     assert 1 > blurred[0] > blurred[1] > blurred[2]
     other = (0.2 + 0.5 * texture(64, 80, seed=5)).astype(np.float32)
     assert gradient_ssim(other, picture) < 0.6
+
+
+def test_a_mixed_histogram_is_between_those_of_its_pictures_by_their_weights() -> None:
+    dark, light = np.full((4, 4, 3), 10, np.uint8), np.full((4, 4, 3), 240, np.uint8)
+    assert chi_square(mixed_histogram([dark], [1.0]), lab_histogram(dark)) == 0.0
+    mixed = mixed_histogram([dark, light], [0.75, 0.25])
+    assert mixed.sum() == pytest.approx(1.0)
+    assert chi_square(mixed, lab_histogram(dark)) < chi_square(mixed, lab_histogram(light)) < 1.0
