@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from jobs.bench.processes import segments, start_run, wait_until
 from tests.faults.jobs import write_job
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
@@ -26,3 +30,23 @@ def test_a_run_that_is_terminated_exits_with_130_and_publishes_nothing(tmp_path:
     assert "run the same command again to resume" in log
     assert "Traceback" not in log
     assert not list((output / "videos").rglob("*.mp4")) if (output / "videos").exists() else True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_interrupted_while_it_is_still_being_imported_says_so_and_exits_with_130(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    # In place of the library that is imported first: a signal, and no end.
+    (tmp_path / "typer.py").write_text(
+        f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(60)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "jobs", "--help"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (ended.returncode, ended.stderr) == (130, "reelweave: interrupted\n")
