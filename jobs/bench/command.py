@@ -63,6 +63,7 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "identity": Benchmark(identity.run),
         "inversion": Benchmark(inversion.run),
         "memory": Benchmark(_on_demand("memory")),
+        "naive": Benchmark(_on_demand("naive")),
         "pipeline": Benchmark(_on_demand("whole_job")),
         "planning": Benchmark(_on_demand("planning"), sizes=("videos",)),
         "prior": Benchmark(prior.run, pictures="required"),
