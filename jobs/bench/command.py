@@ -62,6 +62,7 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "gops": Benchmark(gops.run),
         "identity": Benchmark(identity.run),
         "inversion": Benchmark(inversion.run),
+        "io": Benchmark(_on_demand("io")),
         "memory": Benchmark(_on_demand("memory")),
         "naive": Benchmark(_on_demand("naive")),
         "pipeline": Benchmark(_on_demand("whole_job")),
@@ -72,6 +73,7 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "sharing": Benchmark(sharing.run, pictures="optional"),
         "sheets": Benchmark(sheets.run, draws=True),
         "soak": Benchmark(_on_demand("soak"), goes_on=True, sizes=("cycles", "videos", "seed")),
+        "solvers": Benchmark(_on_demand("solvers")),
         "style": Benchmark(style_methods.run, pictures="optional"),
         "video": Benchmark(video.run, pictures="optional"),
     }

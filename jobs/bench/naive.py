@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from jobs.bench.clips import first_frames
 from jobs.bench.consistency_policies import Clip, render_chunks
 from jobs.bench.race import race
-from jobs.bench.restore_samplers import as_in_jobs, signed
+from jobs.bench.restore_samplers import as_in_jobs, signed, unsigned
 from jobs.bench.result import BenchResult, Target
 from jobs.bench.samples import Sample
 from jobs.bench.scores import psnr
@@ -161,7 +161,7 @@ def halved_and_noisy(truth: Frames) -> Frames:
     """Block means of uint8 [n, h, w, 3] with the noise that the job is told of, rounded to 8 bits."""
     import torch.nn.functional as F
 
-    small = (F.avg_pool2d(signed(truth.astype(np.float32) / np.float32(255.0)), 2).permute(0, 2, 3, 1).numpy() + 1.0) / 2.0
+    small = unsigned(F.avg_pool2d(signed(truth.astype(np.float32) / np.float32(255.0)), 2))
     noise = np.random.Generator(np.random.PCG64(_SEED)).standard_normal(small.shape)
     noisy = small + DEGRADATION["noise"] * noise
     codes: Frames = np.rint(np.clip(noisy, 0.0, 1.0) * 255.0).astype(np.uint8)
