@@ -57,6 +57,7 @@ def _on_demand(module: str) -> Callable[..., BenchResult]:
 
 BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
     {
+        "acceleration": Benchmark(_on_demand("acceleration")),
         "consistency": Benchmark(consistency.run, pictures="optional", draws=True),
         "cost": Benchmark(cost.run),
         "gops": Benchmark(gops.run),

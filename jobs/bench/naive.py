@@ -9,14 +9,14 @@ each row holds medians, and what both made: PSNR to the truth, and of one to the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.bench.clips import first_frames
-from jobs.bench.consistency_policies import Clip, render_chunks
+from jobs.bench.consistency_policies import Clip, Policy, enhancer_of, render_chunks
 from jobs.bench.race import race
 from jobs.bench.restore_samplers import as_in_jobs, signed, unsigned
 from jobs.bench.result import BenchResult, Target
@@ -25,12 +25,12 @@ from jobs.bench.scores import psnr
 from jobs.bench.threads import one_thread
 from jobs.console import say
 from jobs.demo.demo import TRUTH
-from pipeline.enhancer_config import EnhancerConfig
 from pipeline.errors import SpecError
 from pipeline.settings import Autoencoder, ConsistencySettings
 
 if TYPE_CHECKING:
     from operators.solvers.dpir import Dpir
+    from pipeline.enhancer import Enhancer
 
 Frames = NDArray[np.uint8]
 
@@ -84,7 +84,6 @@ def run(quick: bool) -> BenchResult:
 
 def _rows(size: Size) -> list[dict[str, Any]]:
     from jobs.bench.naive_plain import PlainLoop
-    from pipeline.enhancer import Enhancer
 
     square = Sample("clip", first_frames(TRUTH, size.frames)).square(size.side)
     if square is None or len(square.frames) < size.frames:
@@ -96,8 +95,7 @@ def _rows(size: Size) -> list[dict[str, Any]]:
     rows = []
     for ours in OURS:
         say(f"{ours.name} and the plain loop, {size.repeats} turns each")
-        how = replace(ConsistencySettings(), **ours.consistency)
-        enhancer = Enhancer(config_of(how, ours.autoencoder))
+        enhancer = enhancer_for(ours)
         clip = Clip("bundled", len(measured), lambda ordinals: measured[list(ordinals)])
 
         def as_a_job(enhancer: Enhancer = enhancer, clip: Clip = clip) -> None:
@@ -127,17 +125,12 @@ def _rows(size: Size) -> list[dict[str, Any]]:
     return rows
 
 
-def config_of(how: ConsistencySettings, autoencoder: Autoencoder) -> EnhancerConfig:
+def enhancer_for(ours: Ours) -> Enhancer:
+    """What actors would run under these settings."""
     restore = {"degradation": DEGRADATION, "solver": as_in_jobs(DEGRADATION, {"name": "dpir"})}
-    return EnhancerConfig(
-        model="embedded",
-        precision="fp32",
-        device="cpu",
-        enhance=({"restore": restore},),
-        consistency=how,
-        seed=0,
-        torch_threads=1,
-        autoencoder=autoencoder,
+    policy = Policy(ours.name, ours.consistency)
+    return enhancer_of(
+        policy, ({"restore": restore},), ConsistencySettings(), {}, autoencoder=ours.autoencoder
     )
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from jobs.bench import naive
 from jobs.bench.consistency_policies import Clip, render_chunks
 from jobs.bench.naive_plain import PlainLoop
-from pipeline.enhancer import Enhancer
-from pipeline.settings import ConsistencySettings
 
 
 def test_the_plain_loop_makes_the_pictures_that_frames_alone_make() -> None:
@@ -19,19 +15,13 @@ def test_the_plain_loop_makes_the_pictures_that_frames_alone_make() -> None:
     measured = naive.halved_and_noisy(truth)
     assert measured.shape == (2, 16, 16, 3)
     plain = PlainLoop().restore(measured, naive.plain_solver(measured))
-    enhancer = Enhancer(naive.config_of(replace(ConsistencySettings(), sharing="none"), "vae"))
+    enhancer = naive.enhancer_for(naive.OURS[0])
     clip = Clip("bundled", len(measured), lambda ordinals: measured[list(ordinals)])
     ours = np.concatenate(list(render_chunks(enhancer, clip, enhancer.config.consistency)))
     enhancer.close()
     assert plain.shape == truth.shape
     # Channels last and one batch shape or another move the last bits, and so a code here and there.
     assert naive.db(ours, plain) > 60.0
-
-
-def test_no_setting_that_is_timed_changes_the_steps() -> None:
-    for ours in naive.OURS:
-        how = replace(ConsistencySettings(), **ours.consistency)
-        assert naive.config_of(how, ours.autoencoder).enhance == naive.config_of(how, "vae").enhance
 
 
 def test_a_clip_that_is_too_short_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
