@@ -25,7 +25,7 @@ from pipeline.keys import digest
 from pipeline.manifest import ChunkRow, VideoRow, find_row, read_chunk_rows, read_video_rows
 from pipeline.mask_clips import MaskSize
 from pipeline.model_files import weights_digest
-from pipeline.model_fit import require_model_fit
+from pipeline.model_fit import largest_side, require_model_fit
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.plan import VideoPlan, plan_video
 from pipeline.proof import is_published
@@ -160,6 +160,11 @@ class _Planner:
     listed: frozenset[tuple[str, str]] = frozenset()
     writes: bool = True
 
+    @functools.cached_property
+    def largest_side(self) -> int | None:
+        """Of pictures of the job's model."""
+        return largest_side(self.settings.model) if self.settings.enhance else None
+
     def plan(self, entry: CatalogEntry, row: dict[str, Any]) -> _Planned | VideoRow:
         if row["status"] == "failed":
             return quarantined_row(self.keys, VideoRef(entry.uri, "", ""), failure_of(row))
@@ -195,8 +200,8 @@ class _Planner:
         keys = keys.of_video(entry.uri, degradations)
         for own in keys.own_scenes:
             sizes = placed(self.mask_sizes, own.enhance)
-            require_fit(own.enhance.items, *size, sizes, index.frames)
-        require_fit(keys.enhance, *size, mask_sizes, index.frames)
+            require_fit(own.enhance.items, *size, sizes, index.frames, self.largest_side)
+        require_fit(keys.enhance, *size, mask_sizes, index.frames, self.largest_side)
         plan = plan_video(index, self.settings.consistency, growth(self.settings))
         copied = self.settings.encode.codec == COPY
         units = Units((), (), ()) if copied else units_of(keys, video, plan, own_list)
@@ -379,9 +384,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
     )
 
 
-def keys_by_device(
-    settings: JobSettings, digest_of_model: str, pictures: Pictures
-) -> Mapping[str, JobKeys]:
+def keys_by_device(settings: JobSettings, digest_of_model: str, pictures: Pictures) -> Mapping[str, JobKeys]:
     """The job's keys for runs on each class of device."""
     found = {}
     for device in (CPU, CUDA):
