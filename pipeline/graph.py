@@ -65,17 +65,12 @@ from pipeline.run_record import RunSummary, summary_of, write_metrics, write_pla
 from pipeline.scene_overrides import require_named_videos
 from pipeline.settings import JobSettings
 from pipeline.settled import settled_videos
+from pipeline.steps.context import TaskContext
+from pipeline.steps.enhance import EnhanceUnits
+from pipeline.steps.rows import Row
+from pipeline.steps.sources import estimate_source, index_source
+from pipeline.steps.units import decode_unit, encode_unit, transcode_unit
 from pipeline.store import Store
-from pipeline.tasks import (
-    EnhanceUnits,
-    Row,
-    TaskContext,
-    decode_unit,
-    encode_unit,
-    estimate_source,
-    index_source,
-    transcode_unit,
-)
 from pipeline.work import Failure
 
 #: Seconds a network step may take for one frame before the run is thought stuck (large frames on CPU).

@@ -121,8 +121,8 @@ def plan_videos(
 ) -> Job:
     """Plan every indexed source and drop what is committed already.
 
-    ``indexed`` pairs catalog entries with rows of `pipeline.tasks.index_source`. A video whose frames the
-    ``enhance`` list does not fit is refused; ``mask_sizes`` as in `pipeline.pictures.Pictures`.
+    ``indexed`` pairs catalog entries with rows of `pipeline.steps.sources.index_source`. A video whose frames
+    the ``enhance`` list does not fit is refused; ``mask_sizes`` as in `pipeline.pictures.Pictures`.
     """
     listed = frozenset((row.video_uri, row.key) for row in read_chunk_rows(store))
     planner = _Planner(settings, keys, chunks, store, mask_sizes, listed)
