@@ -21,7 +21,7 @@ from pipeline.commit import ChunkStore
 from pipeline.enhance_fit import require_fit
 from pipeline.enhancer_config import FrameTask
 from pipeline.errors import SourceError, SpecError
-from pipeline.job_plan import Rejected, growth, index_here
+from pipeline.job_plan import Rejected, index_here
 from pipeline.mask_clips import decode_masks
 from pipeline.model_fit import largest_side, require_model_fit
 from pipeline.pictures import Pictures, load_pictures
@@ -33,6 +33,7 @@ from pipeline.store import Store
 from pipeline.video.geometry import as_upright_size
 from pipeline.video.rgb import decode_rgb
 from pipeline.video.types import VideoIndex
+from pipeline.video_planner import growth
 from pipeline.windows import couples_frames
 
 if TYPE_CHECKING:

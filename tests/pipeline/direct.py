@@ -9,7 +9,6 @@ import pytest
 from pipeline.auto_degradation import wants_estimate
 from pipeline.catalog import output_extensions, resolve_catalog
 from pipeline.job_keys import JobKeys
-from pipeline.job_plan import plan_videos
 from pipeline.keys import code_digest
 from pipeline.manifest import VideoRow
 from pipeline.model_files import model_digest
@@ -18,6 +17,7 @@ from pipeline.settings import JobSettings
 from pipeline.steps import assemble, enhance, sources, units
 from pipeline.steps.context import TaskContext
 from pipeline.store import Store
+from pipeline.video_planner import plan_videos
 
 
 def context_of(settings: JobSettings, **facts: Any) -> TaskContext:
