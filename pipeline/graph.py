@@ -65,6 +65,7 @@ from pipeline.run_record import RunSummary, summary_of, write_metrics, write_pla
 from pipeline.scene_overrides import require_named_videos
 from pipeline.settings import JobSettings
 from pipeline.settled import settled_videos
+from pipeline.signer import with_signer
 from pipeline.store import Store
 from pipeline.tasks import (
     EnhanceUnits,
@@ -102,6 +103,7 @@ def run_job(
     """
     begun = time.monotonic()
     check_encode(settings)
+    settings = with_signer(settings)
     store = Store(settings.output, settings.storage)
     store.check()
     catalog = resolve_catalog(
@@ -142,6 +144,7 @@ def run_job(
                 identity=not settings.enhance,
                 fence=lease.fence,
                 mask_clips=tuple((number, clip.video) for number, clip in pictures.clips.items()),
+                provenance=settings.provenance,
             )
             for clip in pictures.clips.values():
                 clip.commit(ChunkStore(store))

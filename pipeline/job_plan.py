@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.auto_degradation import placed, wants_estimate
 from pipeline.catalog import CatalogEntry, output_extensions, output_relative, resolve_catalog
 from pipeline.commit import ChunkStore
+from pipeline.disclosure import disclosure_note
 from pipeline.encoder_check import check_encode
 from pipeline.enhance_fit import require_fit
 from pipeline.errors import ResultLostError, SourceError
@@ -31,6 +32,7 @@ from pipeline.plan import VideoPlan, plan_video
 from pipeline.proof import is_published
 from pipeline.scene_overrides import absent_scenes, require_named_videos
 from pipeline.settings import JobSettings
+from pipeline.signer import with_signer
 from pipeline.source_cache import node_cache
 from pipeline.store import Store
 from pipeline.units import Units, missing_references, units_of, unlisted_rows
@@ -315,7 +317,7 @@ class JobPlan:
     """What a run would do. ``consistency`` counts knots (anchors among them) and says how they are placed;
     ``estimate`` holds frames and bytes still to be computed; ``auto`` by video what its estimated degradation
     is, ``scene_ranges`` by video first and last frame (exclusive) of its scenes, in the order of their
-    numbers."""
+    numbers. ``provenance`` says what outputs will say of themselves."""
 
     videos: int
     scenes: int
@@ -328,6 +330,7 @@ class JobPlan:
     warnings: tuple[str, ...] = ()
     auto: dict[str, dict[str, Any]] = field(default_factory=dict)
     scene_ranges: dict[str, list[list[int]]] = field(default_factory=dict)
+    provenance: str = ""
 
 
 def plan_job(settings: JobSettings) -> JobPlan:
@@ -337,6 +340,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
     class of earlier runs, for a CPU run. Raises SpecError.
     """
     check_encode(settings)
+    settings = with_signer(settings)
     store = Store(settings.output, settings.storage)
     store.check(write=False)
     catalog = resolve_catalog(
@@ -370,6 +374,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
         consistency=_consistency(planned, settings),
         estimate=_estimate(planned, settings),
         warnings=(*job_warnings(settings), *pictures.notes, *_absent_scenes(planned)),
+        provenance=disclosure_note(settings),
         scene_ranges={
             item.record["video_uri"]: [[s.first, s.last] for s in item.job.plan.scenes] for item in planned
         },
@@ -379,9 +384,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
     )
 
 
-def keys_by_device(
-    settings: JobSettings, digest_of_model: str, pictures: Pictures
-) -> Mapping[str, JobKeys]:
+def keys_by_device(settings: JobSettings, digest_of_model: str, pictures: Pictures) -> Mapping[str, JobKeys]:
     """The job's keys for runs on each class of device."""
     found = {}
     for device in (CPU, CUDA):

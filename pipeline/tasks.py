@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from pipeline.at_work import stamped
 from pipeline.attempts import begin_attempt, end_attempt
 from pipeline.auto_degradation import estimate_video
 from pipeline.commit import ChunkStore, publish_video
+from pipeline.disclosure import Sealed, label_tags, seal
 from pipeline.disk_full import disk_is_full
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.errors import MemoryFullError, ReelweaveError, ResultLostError, SourceError, StoreError
@@ -37,7 +38,7 @@ from pipeline.manifest import VideoRow
 from pipeline.mask_clips import by_ordinal, decode_masks
 from pipeline.metrics import measured
 from pipeline.redact import redacted
-from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
+from pipeline.settings import EncodeSettings, Limits, ProvenanceSettings, StorageSettings, VideoPolicy
 from pipeline.slices import ThriftyEnhancer
 from pipeline.source_cache import SourceCache, node_cache
 from pipeline.store import Store
@@ -68,7 +69,8 @@ _NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
 @dataclass(frozen=True)
 class TaskContext:
     """What every task of a run needs; a few hundred bytes. ``identity``: nothing is enhanced; ``fence``
-    is the token of the run's lease; ``mask_clips`` are mask videos by index in ``enhance``."""
+    is the token of the run's lease; ``mask_clips`` are mask videos by index in ``enhance``; ``provenance``
+    holds paths of the signer's files, not what is in them."""
 
     output: str
     storage: StorageSettings
@@ -80,6 +82,7 @@ class TaskContext:
     identity: bool = False
     fence: Fence = NO_LEASE
     mask_clips: tuple[tuple[int, VideoRef], ...] = ()
+    provenance: ProvenanceSettings = field(default_factory=ProvenanceSettings)
 
     @property
     def chunks(self) -> ChunkStore:
@@ -347,23 +350,22 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
     chunks = context.chunks
     index = _index(context, video.video.index_key)
     source = context.sources.open_verified(video.video.uri, video.video.source_digest)
+    untouched, how = context.identity or video.untouched, context.provenance
     with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
         if context.encode.codec == COPY:
-            finished = source
+            sealed = Sealed(source, None, {})
             assembly = Assembly(video.container, (), ())
             verified = verify_copy(source, index)
         else:
             finished = os.path.join(folder, f"video.{video.container}")
             paths, segments = _fetch_segments(video, chunks, folder)
-            assembly = assemble(source, index, paths, segments, finished, video.container, context.encode)
+            tags = label_tags(how, video.container, changed=not untouched)
+            assembly = assemble(
+                source, index, paths, segments, finished, video.container, context.encode, tags
+            )
+            sealed = seal(finished, source, video.output_rel, row, how, changed=not untouched)
             verified = verify_file(
-                finished,
-                source,
-                index,
-                segments,
-                assembly,
-                context.encode,
-                identity=context.identity or video.untouched,
+                sealed.path, source, index, segments, assembly, context.encode, identity=untouched
             )
         if verified.problems:
             raise SourceError(
@@ -381,10 +383,13 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
             metrics={
                 **row.metrics,
                 **verified_metrics(verified),
+                "provenance": sealed.record,
                 "assemble_seconds": round(time.monotonic() - begun, 3),
             },
         )
-        published = publish_video(chunks.store, finished, video.output_rel, row, context.fence)
+        published = publish_video(
+            chunks.store, sealed.path, video.output_rel, row, context.fence, sealed.sidecar
+        )
     context.sources.evict(video.video.uri, video.video.source_digest)
     return published
 

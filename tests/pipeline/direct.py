@@ -28,6 +28,7 @@ def context_of(settings: JobSettings, **facts: Any) -> tasks.TaskContext:
         settings.encode,
         ledger="",
         code=code_digest(),
+        provenance=settings.provenance,
         **facts,
     )
 
