@@ -38,10 +38,10 @@ MEANINGS = {
 _HEAD = """# The job file
 
 Every field, with what it takes and what it is when left out. Written by `jobs.job_reference.reference_text`;
-a test compares it. `reelweave init` writes a commented job file, `reelweave schema` the same as JSON Schema for
-editors, and `reelweave plan` says what does not go together. Relative paths start at the current directory. A
-field is set on the command line as `--set a.b.0.c=value`. Where no default is given there is none; numbers of
-solvers then suit the rest.
+a test compares it. `reelweave init` writes a commented job file, `reelweave schema` the same as JSON Schema
+for editors, and `reelweave plan` says what does not go together. Relative paths start at the current
+directory. A field is set on the command line as `--set a.b.0.c=value`. Where no default is given there is
+none; numbers of solvers then suit the rest.
 """
 _WIDTH = 120
 _NUMBERS = {"integer": "whole number", "number": "number"}
