@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,8 @@ from pipeline.signer import SIGNER, Signer
 #: Containers that hold credentials themselves, and their names in C2PA.
 EMBEDDING = {"mp4": "video/mp4", "mov": "video/quicktime"}
 _ANY = "application/octet-stream"
+#: C2PA 2.1, A.5: the box of ISO base media files that holds them.
+_C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _AGENT = "reelweave"
 #: Which authorities are trusted is up to whoever looks; signatures outlive certificates.
 _TOLERATED = frozenset({"signingCredential.untrusted", "signingCredential.expired"})
@@ -104,6 +108,28 @@ def sign_file(
     label = store["active_manifest"]
     sources = store["manifests"][label].get("ingredients", [])
     return Signed(manifest, label, any("active_manifest" in source for source in sources))
+
+
+def has_credentials(path: str) -> bool:
+    """Whether an MP4 or MOV holds credentials; no other file is looked into. Raises OSError."""
+    with open(path, "rb") as file:
+        end = os.path.getsize(path)
+        head = file.read(32)
+        if head[4:8] != b"ftyp":
+            return False
+        at = 0
+        while len(head) >= 8:
+            size, kind = struct.unpack(">I4s", head[:8])
+            if kind == b"uuid" and head[8:24] == _C2PA_UUID:
+                return True
+            if size == 1 and len(head) >= 16:
+                size = struct.unpack(">Q", head[8:16])[0]
+            if size < 8 or at + size >= end:  # the last box, or none
+                return False
+            at += size
+            file.seek(at)
+            head = file.read(32)
+    return False
 
 
 def sign_for_trial(signer: Signer) -> None:

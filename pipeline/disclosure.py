@@ -20,7 +20,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.credentials import EMBEDDING, Claim, Signed, sign_file
+from pipeline.credentials import EMBEDDING, Claim, Signed, has_credentials, sign_file
 from pipeline.settings import JobSettings, ProvenanceSettings
 from pipeline.signer import load_signer
 
@@ -39,6 +39,10 @@ _XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
  </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="w"?>"""
+_DROPPED = (
+    "credentials_dropped: the source's content credentials speak of other pictures; only a signer can keep "
+    "them as an ingredient"
+)
 #: Name of the tag in Matroska and WebM.
 TAG = "DIGITAL_SOURCE_TYPE"
 
@@ -51,6 +55,7 @@ class Sealed:
     path: str
     sidecar: str | None
     record: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 def disclosure_note(settings: JobSettings) -> str:
@@ -88,7 +93,7 @@ def seal(
     if record["source_type"] and container == "mp4":
         _append_xmp(path)
     if not how.signs:
-        return Sealed(path, None, record)
+        return Sealed(path, None, record, (_DROPPED,) if has_credentials(source_path) else ())
     claim = Claim(
         title=_name_of(output_rel),
         source_title=_name_of(row.video_uri),

@@ -377,7 +377,13 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
         row = dataclasses.replace(
             row,
             **verified_facts(verified),
-            warnings=(*row.warnings, *index.warnings, *assembly.warnings, *verified.warnings),
+            warnings=(
+                *row.warnings,
+                *index.warnings,
+                *assembly.warnings,
+                *sealed.warnings,
+                *verified.warnings,
+            ),
             dropped_streams=assembly.dropped_streams,
             versions={**row.versions, "ffmpeg": verified.object.ffmpeg},
             metrics={

@@ -17,7 +17,7 @@ import c2pa
 
 from jobs.spec import parse_spec
 from jobs.verify import check_videos, foreign_objects
-from pipeline.credentials import Claim, credentials_problem, sign_file
+from pipeline.credentials import Claim, credentials_problem, has_credentials, sign_file
 from pipeline.disclosure import SOURCE_TYPE, TAG, XMP_UUID, label_tags, seal, sidecar_of
 from pipeline.errors import SourceError, SpecError
 from pipeline.failures import raise_if_it_ends_the_run
@@ -192,6 +192,19 @@ def test_a_changed_mp4_names_the_source_type_in_xmp(output: Path, unsigned: Vide
     with av.open(copy, options={"export_xmp": "1"}) as file:
         assert f'DigitalSourceType="{SOURCE_TYPE}"' in file.metadata["xmp"]
     assert unsigned.metrics["provenance"] == {"source_type": SOURCE_TYPE}
+
+
+def test_credentials_of_a_source_are_not_lost_silently(
+    source: str, unsigned: VideoRow, signed: VideoRow, tmp_path: Path
+) -> None:
+    assert any(warning.startswith("credentials_dropped: ") for warning in unsigned.warnings)
+    assert not any(warning.startswith("credentials_dropped: ") for warning in signed.warnings)
+    torn = tmp_path / "torn.mp4"
+    data = Path(source).read_bytes()
+    for size in (0, 7, 20, 40, data.index(b"mdat") + 10):
+        torn.write_bytes(data[:size])
+        assert has_credentials(str(torn)) == (size > 100)
+    assert not has_credentials(str(make_clip(tmp_path / "bare.mp4")))
 
 
 @pytest.mark.parametrize("container", ["mkv", "mov"])
