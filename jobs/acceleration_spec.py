@@ -38,6 +38,8 @@ class Accelerated(Section):
 
     @model_validator(mode="after")
     def _acceleration_fits(self) -> Self:
+        if self.acceleration is None and self.guidance_interval is None:
+            return self
         item = self.model_dump(exclude_none=True)
         for member, refused in (
             ("guidance_interval", interval_misfit(item)),

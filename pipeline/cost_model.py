@@ -6,8 +6,9 @@ from functools import reduce
 from typing import Any
 
 from pipeline.calibration import ACTOR_STAGES, TASK_STAGES, ZERO, Calibration, Span, Work
-from pipeline.job_plan import JobPlan, growth
+from pipeline.job_plan import JobPlan
 from pipeline.settings import JobSettings
+from pipeline.video_planner import growth
 
 _HOUR = 3600.0
 

@@ -31,9 +31,9 @@ from jobs.spec import load_spec, parse_spec
 from pipeline.calibration import ACTOR_STAGES, ZERO, Calibration, Span, Work, job_digest
 from pipeline.errors import SpecError
 from pipeline.item_masks import mask_of
-from pipeline.job_plan import growth
 from pipeline.model_fit import require_model_fit
 from pipeline.settings import JobSettings
+from pipeline.video_planner import growth
 from pipeline.windows import couples_frames
 
 if TYPE_CHECKING:
