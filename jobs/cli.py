@@ -92,9 +92,22 @@ def schema() -> int:
 
 @app.command(epilog=examples_of("plan"))
 @guarded
-def plan(job: Job, overrides: Overrides = None, allow_partial: Partial = False, as_json: Json = False) -> int:
+def plan(
+    job: Job,
+    overrides: Overrides = None,
+    allow_partial: Partial = False,
+    as_json: Json = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Estimate hours by what 'bench calibrate --job' has measured."),
+    ] = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option(metavar="PRICE", min=0.0, help="Of a GPU, or of an actor on CPUs.")
+    ] = None,
+) -> int:
     """Show what would run; writes nothing."""
-    return plan_command.command(job, with_partial(overrides, allow_partial), as_json)
+    options = with_partial(overrides, allow_partial)
+    return plan_command.command(job, options, as_json, calibration, price_per_hour)
 
 
 @app.command(epilog=examples_of("preview"))
@@ -257,10 +270,13 @@ def bench(
     cycles: Annotated[int | None, typer.Option(help="For soak: kills.", min=1)] = None,
     videos: Annotated[int | None, typer.Option(help="For soak: videos of the catalog.", min=3)] = None,
     seed: Annotated[int | None, typer.Option(help="For soak: seed of clips, times and kills.", min=0)] = None,
+    job: Annotated[
+        Path | None, typer.Option(metavar="JOB.yaml", help="For calibrate: the job to be measured.")
+    ] = None,
 ) -> int:
     """Measure ratios against stated bounds in one run; keeps NAME.json below --out."""
     sizes = {"cycles": cycles, "videos": videos, "seed": seed}
-    return bench_command.command(name, as_json, quick, pictures, out, section or (), sizes)
+    return bench_command.command(name, as_json, quick, pictures, out, section or (), sizes, job)
 
 
 class Part(StrEnum):

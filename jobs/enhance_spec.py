@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from jobs.acceleration_spec import Accelerated
 from jobs.degradation_spec import CHANGE_THE_COUNT, KINDS, Degradation
 from jobs.places import Place
 from jobs.spec_base import Section, problem
@@ -217,7 +218,7 @@ Solver = Annotated[
 KnownDegradation = Annotated[Degradation, Field(discriminator="kind")]
 
 
-class Restore(Section):
+class Restore(Accelerated):
     """Undo a degradation, a known one or, with ``degradation: auto``, one that is estimated from each video.
 
     ``prompt`` says what is in the pictures, ``guidance`` how much it counts: by ``rule`` cfg (Ho and Salimans
@@ -290,7 +291,7 @@ class Keep(Section):
     feather: Annotated[int, Field(ge=0, le=256)] = 8
 
 
-class Stylize(Section):
+class Stylize(Accelerated):
     """Move frames towards the look of a reference picture, of several, or of a prompt.
 
     ``strength``: how far colours go towards the reference; below 0.5 less of the schedule is walked as well.

@@ -6,7 +6,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "demo": ("reelweave demo", "reelweave demo --out /tmp/demo"),
     "init": ("reelweave init", "reelweave init jobs/nightly.yaml"),
     "schema": ("reelweave schema > reelweave.schema.json",),
-    "plan": ("reelweave plan job.yaml", "reelweave plan job.yaml --json --set consistency.anchors=2"),
+    "plan": (
+        "reelweave plan job.yaml",
+        "reelweave plan job.yaml --json --set consistency.anchors=2",
+        "reelweave plan job.yaml --calibration bench-out/calibration.json --price-per-hour 2.5",
+    ),
     "preview": (
         "reelweave preview job.yaml",
         "reelweave preview job.yaml --video film.mp4 --at 12.5 --frames 3 --strengths 0.3,0.6,1",
@@ -35,6 +39,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bench": (
         "reelweave bench restore --quick",
         "reelweave bench restore --section sr-x2 --pictures kodak/",
+        "reelweave bench calibrate --job job.yaml",
     ),
     "train-embedded": (
         "reelweave train-embedded pictures/ --out my-model --minutes 150",

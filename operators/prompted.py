@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from operators.acceleration.guidance_interval import GuidedWithin, guided_steps
 from operators.attention.cross_contexts import BlendedPrompts, Editorial
 from operators.attention.session import SharedAttention
 from operators.models import BoundPrior, LatentModel
@@ -27,3 +28,19 @@ def prompted(spec: Mapping[str, Any], model: LatentModel, session: SharedAttenti
         ]
         prior = BlendedPrompts(model, prompt, guidance, editorials, session)
     return Guided(prior, weight, "cfgpp") if by_cfgpp else prior
+
+
+def prompted_within(
+    spec: Mapping[str, Any],
+    prior: LatentPrior,
+    timesteps: Sequence[int],
+    model: LatentModel,
+    session: SharedAttention,
+) -> LatentPrior:
+    """``prior``, that of `prompted`, guided only in the steps of ``spec["guidance_interval"]``, a stretch
+    [first, last) of shares of all ``timesteps``; without the member in all."""
+    interval = spec.get("guidance_interval")
+    if interval is None:
+        return prior
+    told = prompted({**spec, "guidance": 1.0, "rule": "cfg"}, model, session)
+    return GuidedWithin(prior, told, timesteps, guided_steps(interval, len(timesteps)))

@@ -7,14 +7,16 @@ depends on its pixels, its references and its noise alone: never on the unit it 
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from operators.acceleration.deepcache import DeepCache, StepCalls, Uncached
 from operators.attention.harvest import Harvest
 from operators.attention.mixture import mixed_harvests
 from operators.attention.policies.base import SharingPolicy, Unit
@@ -96,7 +98,8 @@ class MethodReading:
 @dataclass(frozen=True)
 class Stage:
     """One item of ``enhance`` bound to a model, a picture size and a scene. References keep ``budgets`` of
-    their tokens; ``key`` says what the choice among them is for."""
+    their tokens; ``key`` says what the choice among them is for. With ``cache`` network calls of steps are
+    cached, those of replayed references by the same schedule."""
 
     solver: StepSolver
     prior: LatentPrior
@@ -104,6 +107,13 @@ class Stage:
     style: ReadsStyle | None = None
     budgets: Budgets = BOUNDED
     key: Key = ()
+    cache: DeepCache | None = None
+
+    def calls(self) -> contextlib.AbstractContextManager[StepCalls]:
+        """For one pass over the steps."""
+        if self.cache is None:
+            return contextlib.nullcontext(Uncached())
+        return self.cache.pass_over_steps()
 
 
 @dataclass(frozen=True)
@@ -147,13 +157,15 @@ def run_stage(
         for own, unit in zip(stages, units, strict=True)
     ]
     seen: list[list[Tensor]] = [[] for _ in units]
-    for i in range(len(stage.solver.timesteps)):
-        references = StepReferences(stage, i, trajectories, policy)
-        for n, unit in enumerate(units):
-            if trace:
-                seen[n].append(states[n].z)
-            reading = policy.reading(unit, references)
-            states[n] = _step(stages[n], unit, states[n], reading, references, fusion)
+    with stage.calls() as calls:
+        for i in range(len(stage.solver.timesteps)):
+            references = StepReferences(stage, i, trajectories, policy, calls)
+            for n, unit in enumerate(units):
+                if trace:
+                    seen[n].append(states[n].z)
+                reading = policy.reading(unit, references)
+                with calls.at(("unit", n), i):
+                    states[n] = _step(stages[n], unit, states[n], reading, references, fusion)
     return [
         Finished(
             own.solver.finish(state, stage.prior),
@@ -199,7 +211,14 @@ class StepReferences:
     knots read style and anchors. So nothing recurses, and what a reference leaves is the same whoever
     replays it. Implements `operators.attention.policies.base.References`."""
 
-    def __init__(self, stage: Stage, step: int, trajectories: Trajectories, policy: SharingPolicy) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        step: int,
+        trajectories: Trajectories,
+        policy: SharingPolicy,
+        calls: StepCalls,
+    ) -> None:
         self.step, self.timestep = step, stage.solver.timesteps[step]
         self.mirrored = mirrored_axes(stage.solver, step)
         self.left: dict[int, Harvest] = {}
@@ -211,7 +230,7 @@ class StepReferences:
             moments=keep.moments and aligned,
             norms=keep.norms and aligned and stage.style.norms,
         )
-        self._stage, self._trajectories = stage, trajectories
+        self._stage, self._trajectories, self._calls = stage, trajectories, calls
         self._knots: dict[int, _Replayed] = {}
 
     @functools.cached_property
@@ -220,9 +239,9 @@ class StepReferences:
         if self._stage.style is None:
             return None
         harvests, weights = [], []
-        for trajectory, weight in self._stage.style.reference.parts:
+        for number, (trajectory, weight) in enumerate(self._stage.style.reference.parts):
             record = self.record()
-            self._replay(trajectory[self.step][None], ALONE, record)
+            self._replay(("style", number), trajectory[self.step][None], ALONE, record)
             harvests.append(record.harvest)
             weights.append(weight)
         return mixed_harvests(harvests, weights)
@@ -236,7 +255,8 @@ class StepReferences:
         record = replace(
             self.record(), choice=replace(self._choice, budget=budgets.anchor), merge=budgets.merge
         )
-        self._replay(self._trajectories.anchors[:, self.step], self.joint_reading(), record)
+        z = self._trajectories.anchors[:, self.step]
+        self._replay(("anchors",), z, self.joint_reading(), record)
         return record.harvest
 
     def knot(self, ordinal: int) -> Harvest:
@@ -255,7 +275,8 @@ class StepReferences:
             record = self.record()
             z = self._trajectories.knots[ordinal][self.step][None]
             reading = replace(self.scene_reading(), own_weight=self.copies.knot)
-            self._knots[ordinal] = _Replayed(record.harvest, self._replay(z, reading, record))
+            estimate = self._replay(("knot", ordinal), z, reading, record)
+            self._knots[ordinal] = _Replayed(record.harvest, estimate)
         return self._knots[ordinal]
 
     def record(self) -> Record:
@@ -285,6 +306,10 @@ class StepReferences:
     def _choice(self) -> TokenChoice:
         return TokenChoice(self._stage.budgets.reference, (*self._stage.key, self.step))
 
-    def _replay(self, z: Tensor, reading: Reading, *records: Record) -> Tensor:
-        with torch.no_grad(), self._stage.session.under(reading, *records):
+    def _replay(self, who: Hashable, z: Tensor, reading: Reading, record: Record) -> Tensor:
+        with (
+            torch.no_grad(),
+            self._calls.at(who, self.step),
+            self._stage.session.under(reading, record),
+        ):
             return self._stage.prior.predict(z, self.timestep).z0

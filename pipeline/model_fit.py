@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.acceleration_fit import deepcache_model_misfit
 from pipeline.errors import SpecError
 from pipeline.model_files import model_folder
 from pipeline.prompt_window import prompts_of, require_short
@@ -86,6 +87,11 @@ def _require_transformer_fit(settings: JobSettings, path: Path) -> None:
         )
     alone = "frames cannot share attention in a transformer"
     for number, item in enumerate(settings.enhance):
+        ((action, what),) = item.items()
+        refused = deepcache_model_misfit(what, has_unet=False)
+        if refused:
+            where = f"enhance.{number}.{action}.acceleration.deepcache"
+            raise SpecError(f"{where}: {refused}", field=where)
         if "stylize" in item:
             raise SpecError(
                 f"enhance.{number}.stylize: {alone}, so no frame can read a style; use a model with a UNet",

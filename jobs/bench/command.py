@@ -33,7 +33,8 @@ from pipeline.errors import SpecError
 class Benchmark:
     """``run`` takes whether to be quick, and by keyword: the folder ``pictures`` where one may or must be
     given, the folder ``figures`` if it ``draws``, the folder ``kept`` if it ``goes_on`` where it was
-    interrupted, ``sections`` if it has any that can be run alone, and the whole numbers that ``sizes`` names.
+    interrupted, ``sections`` if it has any that can be run alone, the whole numbers that ``sizes`` names, and
+    the job file ``job`` if it can be about one.
     """
 
     run: Callable[..., BenchResult]
@@ -42,6 +43,7 @@ class Benchmark:
     goes_on: bool = False
     sections: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
+    of_job: bool = False
 
 
 def _on_demand(module: str) -> Callable[..., BenchResult]:
@@ -57,12 +59,16 @@ def _on_demand(module: str) -> Callable[..., BenchResult]:
 
 BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
     {
+        "acceleration": Benchmark(_on_demand("acceleration")),
+        "calibrate": Benchmark(_on_demand("calibrate"), draws=True, of_job=True),
         "consistency": Benchmark(consistency.run, pictures="optional", draws=True),
         "cost": Benchmark(cost.run),
         "gops": Benchmark(gops.run),
         "identity": Benchmark(identity.run),
         "inversion": Benchmark(inversion.run),
+        "io": Benchmark(_on_demand("io")),
         "memory": Benchmark(_on_demand("memory")),
+        "naive": Benchmark(_on_demand("naive")),
         "pipeline": Benchmark(_on_demand("whole_job")),
         "planning": Benchmark(_on_demand("planning"), sizes=("videos",)),
         "prior": Benchmark(prior.run, pictures="required"),
@@ -71,6 +77,7 @@ BENCHMARKS: Mapping[str, Benchmark] = types.MappingProxyType(
         "sharing": Benchmark(sharing.run, pictures="optional"),
         "sheets": Benchmark(sheets.run, draws=True),
         "soak": Benchmark(_on_demand("soak"), goes_on=True, sizes=("cycles", "videos", "seed")),
+        "solvers": Benchmark(_on_demand("solvers")),
         "style": Benchmark(style_methods.run, pictures="optional"),
         "video": Benchmark(video.run, pictures="optional"),
     }
@@ -88,18 +95,20 @@ def command(
     out: Path = KEPT,
     sections: Sequence[str] = (),
     sizes: Mapping[str, int | None] = types.MappingProxyType({}),
+    job: Path | None = None,
 ) -> int:
     """Exit code 1 when a target does not hold. Raises SpecError for an unknown name, and for ``pictures``,
-    ``sections`` and ``sizes`` (None where not given) that are missing or not asked for."""
+    ``sections``, ``sizes`` and ``job`` (None where not given) that are missing or not asked for."""
     from pipeline.job_keys import package_versions
 
     given = {size: number for size, number in sizes.items() if number is not None}
-    measure = _measure(name, pictures, out, sections, given)
+    measure = _measure(name, pictures, out, sections, given, job)
     with termination_interrupts(), quiet_stdout():
         result = measure(quick)
     options = f"{' --quick' if quick else ''}{f' --pictures {pictures}' if pictures else ''}"
     options += "".join(f" --section {section}" for section in sections)
     options += "".join(f" --{size} {number}" for size, number in given.items())
+    options += f" --job {job}" if job else ""
     facts = result.to_json(f"reelweave bench {name}{options}", package_versions())
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{'-'.join([name, *sections])}.json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -135,6 +144,7 @@ def _measure(
     out: Path,
     sections: Sequence[str],
     sizes: Mapping[str, int],
+    job: Path | None,
 ) -> Callable[[bool], BenchResult]:
     """What measures ``name``, given whether to be quick."""
     if name not in BENCHMARKS:
@@ -152,7 +162,11 @@ def _measure(
     for size in sizes:
         if size not in benchmark.sizes:
             _not_for(name, f"--{size}", partial(_has_size, size=size))
+    if job is not None and not benchmark.of_job:
+        _not_for(name, "--job", lambda one: one.of_job)
     taken: dict[str, Any] = dict(sizes)
+    if benchmark.of_job:
+        taken["job"] = job
     if benchmark.pictures != "none":
         taken["pictures"] = pictures
     if benchmark.draws:

@@ -14,7 +14,7 @@ from jobs.bench.even_plan import plan_scene
 from jobs.render import Frames, render_scene
 from pipeline.enhancer_config import EnhancerConfig, FrameTask
 from pipeline.plan import plan_chunks
-from pipeline.settings import ConsistencySettings
+from pipeline.settings import Autoencoder, ConsistencySettings
 from pipeline.sharing_policies import facts_of
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def enhancer_of(
     enhance: tuple[dict[str, Any], ...],
     how: ConsistencySettings,
     styles: Mapping[int, bytes],
+    *,
+    autoencoder: Autoencoder = "vae",
 ) -> Enhancer:
     """An Enhancer of the embedded model on CPU with the settings of ``policy`` over ``how``."""
     from pipeline.enhancer import Enhancer
@@ -91,5 +93,6 @@ def enhancer_of(
         consistency=replace(how, **policy.settings),
         seed=0,
         torch_threads=1,
+        autoencoder=autoencoder,
     )
     return Enhancer(config, styles)

@@ -37,10 +37,12 @@ class Record:
 class SharedAttention:
     """State shared by the processors of one UNet; made by `operators.attention.install.install`. ``branch``
     is set by the caller of the network ("cond" or "uncond"), since both branches keep banks of their own;
-    ``latent_sides``, height and width, by the network when it is called."""
+    ``latent_sides``, height and width, by the network when it is called. ``telling_source`` holds while the
+    source of an edit is shown to the network beside it."""
 
     branch: str = "cond"
     latent_sides: tuple[int, int] = (0, 0)
+    telling_source: bool = False
     _reading: Reading = ALONE
     _records: tuple[Record, ...] = ()
 
@@ -75,8 +77,12 @@ class SharedAttention:
         """Run ``replay`` (network calls of reference frames) under ``reading`` and keep what each layer
         leaves, as `Record` says."""
         record = Record(Harvest(), keep, choice)
-        with torch.no_grad(), self.under(reading, record):
-            replay()
+        before, self.telling_source = self.telling_source, True
+        try:
+            with torch.no_grad(), self.under(reading, record):
+                replay()
+        finally:
+            self.telling_source = before
         return record.harvest
 
     def bound(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from operators.errors import OperatorError
 from operators.inversion.content import Source, build_content
 from operators.inversion.pinned import Change, unchanged
 from operators.models import LatentModel
-from operators.prompted import prompted
+from operators.prompted import prompted, prompted_within
 from operators.replay import MethodReading
 from operators.solvers.base import LatentPrior, StepSolver
 from operators.solvers.dreamsampler import DreamSamplerEdit
@@ -88,7 +88,8 @@ class Styles:
         the frames are anchors or knots, which ``soc`` moves. Raises OperatorError for what cannot be.
         """
         method = spec["method"]
-        prior = prompted(spec, self.model, self.session)
+        whole = prompted(spec, self.model, self.session)
+        prior = prompted_within(spec, whole, timesteps, self.model, self.session)
         if method["name"] in _ALONE:
             return Styling(_ALONE[method["name"]](self, method, spec, timesteps, prior), prior, None)
         if bank is None:

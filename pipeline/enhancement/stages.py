@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from operators.acceleration.deepcache import DeepCache
+from operators.acceleration.switches import cache_schedule
 from operators.attention.session import SharedAttention
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import OperatorError
 from operators.models import LatentModel
-from operators.prompted import prompted
+from operators.prompted import prompted, prompted_within
 from operators.replay import Stage
 from operators.solvers.ddim import leading_timesteps
 from operators.solvers.flow_loss import ClipFlows
@@ -96,7 +98,9 @@ class StageBuilder:
                     f"enhance.{number}.restore does not fit pictures of {measured[1]}x{measured[0]}: {error}",
                     code="enhance_refused",
                 ) from error
-            return Stage(solver, prior, self.session, key=key)
+            within = prompted_within(spec, prior, solver.timesteps, self.model, self.session)
+            cache = self._cache(spec, solver.timesteps)
+            return Stage(solver, within, self.session, key=key, cache=cache)
         spec = at_strength(item["stylize"])
         timesteps, bank = timesteps_of(spec), self.styles.get(number)
         styling = Styles(self.model, self.session).styling(
@@ -106,7 +110,15 @@ class StageBuilder:
             statistics_of(scene, number),
             controlled=controlled,
         )
-        return Stage(styling.solver, styling.prior, self.session, styling.reading, key=key)
+        cache = self._cache(spec, timesteps)
+        return Stage(styling.solver, styling.prior, self.session, styling.reading, key=key, cache=cache)
+
+    def _cache(self, spec: Spec, timesteps: tuple[int, ...]) -> DeepCache | None:
+        """None where the item asks for none."""
+        schedule = cache_schedule(spec, timesteps)
+        if schedule is None:
+            return None
+        return DeepCache(self.model.unet, self.session, schedule)
 
     def _require_side(self, number: int, sides: Sequence[int]) -> None:
         at_most = self.model.largest_side
