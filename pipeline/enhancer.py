@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load
 
+from operators.adapters.loading import adapt
 from operators.attention.install import session_of
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.policies.registry import Surroundings, build_policy, copies_of, matcher
@@ -101,6 +102,7 @@ class Enhancer:
                 precision=config.precision,
                 autoencoder=config.autoencoder,
             )
+            adapt(self.model, config.adapters)
         except ModelError as error:
             raise SpecError(f"model: {error}", field="model") from error
         self._resources = contextlib.ExitStack()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
+from pipeline.adapter_files import adapter_facts
 from pipeline.errors import SpecError
 from pipeline.keys import digest, file_sha256
 from pipeline.restore_fit import CHECKPOINTS
@@ -15,12 +17,12 @@ _MODEL_FILES = {".json", ".safetensors", ".txt", ".model"}
 
 
 def weights_digest(settings: JobSettings) -> str:
-    """SHA-256 of all weights that ``settings.enhance`` uses, the model's and those of solvers that bring
-    their own; "" where nothing is enhanced. Raises SpecError naming the field."""
+    """SHA-256 of all weights that ``settings.enhance`` uses: the model's with its adapters, and those of
+    solvers that bring their own; "" where nothing is enhanced. Raises SpecError naming the field."""
     if not settings.enhance:
         return ""
     of_model = model_digest(settings.model)
-    own: dict[str, str] = {}
+    own: dict[str, Any] = {"adapters": adapter_facts(settings)} if settings.adapters else {}
     for number, item in enumerate(settings.enhance):
         solver = item.get("restore", {}).get("solver", {})
         descriptor = item.get("stylize", {}).get("method", {}).get("descriptor")
