@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
@@ -38,6 +38,16 @@ class TextualInversion(Section):
         return token
 
 
+class ControlNet(Section):
+    """Frames are steered by what they show while they are stylized (Zhang, Rao and Agrawala 2023):
+    ``controlnet`` is the folder of a ControlNet, ``condition`` the pictures that it was made for, tile the
+    frames themselves, softedge their edges. ``weight`` is the factor of what it adds."""
+
+    controlnet: Place
+    condition: Literal["tile", "softedge"]
+    weight: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
+
+
 def _kind(adapter: Any) -> str | None:
     if isinstance(adapter, Section):
         return _KINDS[type(adapter)]
@@ -46,12 +56,18 @@ def _kind(adapter: Any) -> str | None:
 
 
 # Not the keys of the sections, or problems would be placed below those.
-_KINDS: dict[type[Section], str] = {Lora: "of layers", TextualInversion: "of words"}
+_KINDS: dict[type[Section], str] = {
+    Lora: "of layers",
+    TextualInversion: "of words",
+    ControlNet: "of frames",
+}
 Adapter = Annotated[
-    Annotated[Lora, Tag("of layers")] | Annotated[TextualInversion, Tag("of words")],
+    Annotated[Lora, Tag("of layers")]
+    | Annotated[TextualInversion, Tag("of words")]
+    | Annotated[ControlNet, Tag("of frames")],
     Discriminator(
         _kind,
         custom_error_type="adapter_kind",
-        custom_error_message="Expected a mapping with the key lora or textual_inversion",
+        custom_error_message="Expected a mapping with the key lora, textual_inversion or controlnet",
     ),
 ]

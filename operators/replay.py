@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from operators.adapters.control import SourceControl
 from operators.attention.harvest import Harvest
 from operators.attention.mixture import mixed_harvests
 from operators.attention.policies.base import SharingPolicy, Unit
@@ -27,6 +28,9 @@ from operators.errors import OperatorError
 from operators.solvers.base import LatentPrior, State, StepSolver, begin, learned, mirrored_axes
 from operators.style.readings import SharedWithStyle, StyleMethod
 from operators.style.style_aligned import StyleReference
+
+#: Nothing steers.
+UNSTEERED = SourceControl(())
 
 
 class Replayable(Protocol):
@@ -96,7 +100,8 @@ class MethodReading:
 @dataclass(frozen=True)
 class Stage:
     """One item of ``enhance`` bound to a model, a picture size and a scene. References keep ``budgets`` of
-    their tokens; ``key`` says what the choice among them is for."""
+    their tokens; ``key`` says what the choice among them is for. ``control`` steers frames and references by
+    what they show."""
 
     solver: StepSolver
     prior: LatentPrior
@@ -104,15 +109,20 @@ class Stage:
     style: ReadsStyle | None = None
     budgets: Budgets = BOUNDED
     key: Key = ()
+    control: SourceControl = UNSTEERED
 
 
 @dataclass(frozen=True)
 class Trajectories:
     """What the network saw of finished references: ``anchors`` [A, S, C, h, w] of the scene together,
-    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``."""
+    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``. For
+    stages with control what they show, in [-1, 1]: ``anchor_frames`` [A, 3, H, W] and ``knot_frames``
+    {ordinal: [3, H, W]}."""
 
     anchors: Tensor | None = None
     knots: Mapping[int, Tensor] = field(default_factory=dict)
+    anchor_frames: Tensor | None = None
+    knot_frames: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,10 +152,10 @@ def run_stage(
     towards those of their knots in the steps that `operators.correspondence.fusion.fuses` names.
     """
     stages = [replace(stage, solver=solver) for solver in solvers] or [stage] * len(units)
-    states = [
-        begin(own.solver, unit.y, unit.noise, stage.prior, unit.draws)
-        for own, unit in zip(stages, units, strict=True)
-    ]
+    states = []
+    for own, unit in zip(stages, units, strict=True):
+        with stage.control.by(unit.y):
+            states.append(begin(own.solver, unit.y, unit.noise, stage.prior, unit.draws))
     seen: list[list[Tensor]] = [[] for _ in units]
     for i in range(len(stage.solver.timesteps)):
         references = StepReferences(stage, i, trajectories, policy)
@@ -153,7 +163,8 @@ def run_stage(
             if trace:
                 seen[n].append(states[n].z)
             reading = policy.reading(unit, references)
-            states[n] = _step(stages[n], unit, states[n], reading, references, fusion)
+            with stage.control.by(unit.y):
+                states[n] = _step(stages[n], unit, states[n], reading, references, fusion)
     return [
         Finished(
             own.solver.finish(state, stage.prior),
@@ -222,7 +233,7 @@ class StepReferences:
         harvests, weights = [], []
         for trajectory, weight in self._stage.style.reference.parts:
             record = self.record()
-            self._replay(trajectory[self.step][None], ALONE, record)
+            self._replay(trajectory[self.step][None], None, ALONE, record)
             harvests.append(record.harvest)
             weights.append(weight)
         return mixed_harvests(harvests, weights)
@@ -236,7 +247,8 @@ class StepReferences:
         record = replace(
             self.record(), choice=replace(self._choice, budget=budgets.anchor), merge=budgets.merge
         )
-        self._replay(self._trajectories.anchors[:, self.step], self.joint_reading(), record)
+        known = self._trajectories
+        self._replay(known.anchors[:, self.step], known.anchor_frames, self.joint_reading(), record)
         return record.harvest
 
     def knot(self, ordinal: int) -> Harvest:
@@ -254,8 +266,10 @@ class StepReferences:
                 raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
             record = self.record()
             z = self._trajectories.knots[ordinal][self.step][None]
+            shown = self._trajectories.knot_frames.get(ordinal)
             reading = replace(self.scene_reading(), own_weight=self.copies.knot)
-            self._knots[ordinal] = _Replayed(record.harvest, self._replay(z, reading, record))
+            estimate = self._replay(z, None if shown is None else shown[None], reading, record)
+            self._knots[ordinal] = _Replayed(record.harvest, estimate)
         return self._knots[ordinal]
 
     def record(self) -> Record:
@@ -285,6 +299,7 @@ class StepReferences:
     def _choice(self) -> TokenChoice:
         return TokenChoice(self._stage.budgets.reference, (*self._stage.key, self.step))
 
-    def _replay(self, z: Tensor, reading: Reading, *records: Record) -> Tensor:
-        with torch.no_grad(), self._stage.session.under(reading, *records):
+    def _replay(self, z: Tensor, frames: Tensor | None, reading: Reading, record: Record) -> Tensor:
+        stage = self._stage
+        with torch.no_grad(), stage.session.under(reading, record), stage.control.by(frames):
             return self._stage.prior.predict(z, self.timestep).z0

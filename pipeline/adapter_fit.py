@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.adapter_files import adapter_file
+from pipeline.control_fit import control_misfit
 from pipeline.errors import SpecError
 from pipeline.lora_names import lora_misfit, tensor_shapes
 from pipeline.prompt_window import prompts_of, tokenizer_of
@@ -20,7 +21,8 @@ OF_TWO_TOWERS = ("clip_l", "clip_g")
 def require_adapters_fit(settings: JobSettings, root: Path) -> dict[str, int]:
     """How many vectors each learned word has. Raises SpecError naming the field: a file that is missing or
     cannot be read, a LoRA of other layers, a word that the model knows already, that has another width or
-    that no prompt says, and anything at all for a model without a UNet."""
+    that no prompt says, a ControlNet of another kind of model or without a stylization, and anything at all
+    for a model without a UNet."""
     words: dict[str, int] = {}
     for number, adapter in enumerate(settings.adapters):
         field, file = adapter_file(number, adapter)
@@ -31,18 +33,29 @@ def require_adapters_fit(settings: JobSettings, root: Path) -> dict[str, int]:
                 field=field,
             )
         try:
-            if "lora" in adapter:
-                misfit = lora_misfit(file, root)
-            else:
-                count, misfit = _word(file, root)
+            count, misfit = _fit(adapter, file, root)
         except (OSError, ValueError, KeyError) as error:
             raise SpecError(f"{field}: {error}; fetch the file again", field=field) from error
         if misfit:
             raise SpecError(f"{field}: {file} {misfit}", field=field)
+        if "controlnet" in adapter and not any("stylize" in item for item in settings.enhance):
+            raise SpecError(
+                f"{field}: it steers stylizations, and enhance has none; leave it out, or add one",
+                field=field,
+            )
         if "token" in adapter:
             _require_new_word(f"adapters.{number}.token", adapter["token"], count, words, settings, root)
             words[adapter["token"]] = count
     return words
+
+
+def _fit(adapter: Mapping[str, Any], file: Path, root: Path) -> tuple[int, str]:
+    """How many vectors a learned word has (0: it is none), and why an adapter does not fit, or ""."""
+    if "lora" in adapter:
+        return 0, lora_misfit(file, root)
+    if "controlnet" in adapter:
+        return 0, control_misfit(file, root)
+    return _word(file, root)
 
 
 def _word(file: Path, root: Path) -> tuple[int, str]:

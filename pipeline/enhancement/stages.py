@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from operators.adapters.control import SourceControl
 from operators.attention.session import SharedAttention
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import OperatorError
@@ -44,6 +45,7 @@ class StageBuilder:
     masks: Mapping[int, np.ndarray[Any, Any]]
     styles: Mapping[int, StyleBank]
     seed: int
+    control: SourceControl
 
     def learns(self, number: int) -> bool:
         """Whether the solver of stage ``number`` finds out something about the operator."""
@@ -106,7 +108,9 @@ class StageBuilder:
             statistics_of(scene, number),
             controlled=controlled,
         )
-        return Stage(styling.solver, styling.prior, self.session, styling.reading, key=key)
+        return Stage(
+            styling.solver, styling.prior, self.session, styling.reading, key=key, control=self.control
+        )
 
     def _require_side(self, number: int, sides: Sequence[int]) -> None:
         at_most = self.model.largest_side

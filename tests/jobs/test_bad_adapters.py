@@ -17,7 +17,7 @@ from jobs.spec import load_spec
 from pipeline.job_keys import JobKeys
 from pipeline.model_files import weights_digest
 from tests.jobs.media import write_clip
-from tests.support.tiny_models import save_tiny_sd, save_tiny_sd3
+from tests.support.tiny_models import save_tiny_controlnet, save_tiny_sd, save_tiny_sd3, tiny_sd_unet
 
 pytest.importorskip("peft", reason="LoRA is read by peft: pip install 'reelweave[lora]'")
 
@@ -32,6 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_clip(root / "in" / "a.mp4", width=64, height=48)
     save_tiny_sd(root / "sd")
     save_tiny_sd3(root / "sd3")
+    save_tiny_controlnet(root / "tile", tiny_sd_unet())
     write_lora(root / "lora.safetensors", 32)
     write_lora(root / "wide.safetensors", 320)
     save_file({"a": torch.zeros(3, 32)}, root / "word.safetensors")
@@ -48,7 +49,7 @@ def write_lora(file: Path, width: int, value: float = 0.0) -> None:
 
 
 def write_job(place: Path, *adapters: dict[str, Any], model: str = "sd", item: Any = PROMPTED) -> Path:
-    files = ("lora", "textual_inversion")
+    files = ("lora", "textual_inversion", "controlnet")
     placed = [{n: str(place / v) if n in files else v for n, v in adapter.items()} for adapter in adapters]
     job = {
         "name": "adapted",
@@ -135,4 +136,43 @@ def test_keys_change_with_every_member_of_an_adapter_and_with_the_bytes_of_its_f
     assert key(LORA) == key(same)
     keys = [key(), key(LORA), key(other), key({**LORA, "weight": 0.5}), key(LORA, other), key(other, LORA)]
     keys += [key(WORD), key({**WORD, "token": "<yours>"})]
+    tile, other = {"controlnet": "tile", "condition": "tile"}, write_controlnet(place, "other", seed=1)
+    keys += [key(tile), key({**tile, "condition": "softedge"}), key({**tile, "weight": 1.0}), key(other)]
     assert len(set(keys)) == len(keys)
+
+
+def write_controlnet(place: Path, name: str, **changes: Any) -> dict[str, Any]:
+    """The ControlNet of the place with another configuration."""
+    folder = place / name
+    folder.mkdir(exist_ok=True)
+    for file in (place / "tile").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**told, **changes}))
+    return {"controlnet": name, "condition": "tile"}
+
+
+def test_a_controlnet_is_refused_where_it_does_not_fit_and_names_what_differs(place: Path) -> None:
+    by_word = {"stylize": {**PROMPTED["stylize"], "prompt": "in"}}
+    tile = {"controlnet": "tile", "condition": "tile"}
+    assert plan(write_job(place, tile, item=by_word)).exit_code == 0
+    (place / "empty").mkdir(exist_ok=True)
+    unet = {"controlnet": "sd/unet", "condition": "softedge"}
+    wide = write_controlnet(place, "wide", cross_attention_dim=768)
+    coarse = write_controlnet(place, "coarse", conditioning_embedding_out_channels=[8, 8, 16, 16, 16])
+    union = write_controlnet(place, "union", _class_name="ControlNetUnionModel")
+    for adapter, item, words in (
+        ({**tile, "controlnet": "empty"}, by_word, "holds no config.json with safetensors weights"),
+        (unet, by_word, "holds a UNet2DConditionModel"),
+        (wide, by_word, "cross_attention_dim is 768, and that of this one is 32"),
+        (coarse, by_word, "a cell of 16 pixels along a side, and this model of 8"),
+        (union, by_word, "only ControlNetModel is loaded"),
+        (tile, DENOISE, "enhance has none"),
+        ({**tile, "condition": "canny"}, by_word, "expected 'tile' or 'softedge'"),
+        ({"controlnet": "tile"}, by_word, "condition: is required"),
+        ({**tile, "weight": 3.0}, by_word, "must be at most 2"),
+    ):
+        found = plan(write_job(place, adapter, item=item))
+        assert found.exit_code == 2, words
+        assert "adapters.0" in found.stderr
+        assert words in " ".join(found.stderr.split()), found.stderr
