@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from jobs.adapter_spec import Adapter
 from jobs.consistency_spec import ConsistencySpec
 from jobs.encode_spec import ALPHA_CODECS, EncodeSpec
 from jobs.enhance_spec import Enhancement
@@ -108,6 +109,7 @@ class JobSpec(Section):
     model: Annotated[str, Field(min_length=1)] = JobSettings.model
     precision: Precision = JobSettings.precision
     autoencoder: Autoencoder = JobSettings.autoencoder
+    adapters: Annotated[tuple[Adapter, ...], Field(max_length=16, strict=False)] = ()
     enhance: Annotated[tuple[Enhancement, ...], Field(strict=False)] = ()
     consistency: ConsistencySpec = ConsistencySpec()
     encode: EncodeSpec = EncodeSpec()
@@ -237,6 +239,7 @@ class JobSpec(Section):
             model=self.model,
             precision=self.precision,
             autoencoder=self.autoencoder,
+            adapters=tuple(entry.model_dump(mode="json") for entry in self.adapters),
             enhance=tuple(item.to_dict() for item in self.enhance),
             consistency=ConsistencySettings(
                 sharing=c.sharing,  # type: ignore[arg-type]  # checked by ConsistencySpec

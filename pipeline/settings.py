@@ -147,7 +147,8 @@ class SceneOverride:
 
 @dataclass(frozen=True)
 class JobSettings:
-    """One job. ``enhance`` is a tuple of plain dicts ``{"restore": {...}}`` / ``{"stylize": {...}}``.
+    """One job. ``enhance`` is a tuple of plain dicts ``{"restore": {...}}`` / ``{"stylize": {...}}``,
+    ``adapters`` one of those of `jobs.adapter_spec`.
 
     ``torch_threads`` is the thread count of one actor on CPU; it changes bits.
     """
@@ -160,6 +161,7 @@ class JobSettings:
     model: str = "embedded"
     precision: Precision = "auto"
     autoencoder: Autoencoder = "vae"
+    adapters: tuple[dict[str, Any], ...] = ()
     enhance: tuple[dict[str, Any], ...] = ()
     consistency: ConsistencySettings = ConsistencySettings()
     encode: EncodeSettings = EncodeSettings()
