@@ -25,6 +25,7 @@ MEANINGS = {
     "model": "`embedded`, a folder in diffusers' layout, or a hub id",
     "precision": "of the network; `auto`: fp32 on CPUs, bf16 on GPUs",
     "autoencoder": "`vae`: the model's; `analytic`: the linear transform behind the embedded one, for drafts",
+    "adapters": "what is added to the model, in order",
     "enhance": "what is done to the frames, in order; `[]` only encodes again",
     "consistency": "how frames of a scene come to agree",
     "encode": "codec and container of the results",
@@ -119,6 +120,9 @@ def _heading(model: Mapping[str, Any], place: str) -> str:
     for name in ("kind", "kernel", "name"):
         field = model.get("properties", {}).get(name, {})
         words += [field["const"]] if "const" in field else field.get("enum", []) if name == "name" else []
+    if place == "adapters":
+        # Told apart by their first field, not by a word in it.
+        words.append(next(iter(model["properties"])))
     return f"{place}: {', '.join(words)}" if words else place
 
 
