@@ -1,10 +1,10 @@
-"""One row per run, however it ended: what ran here, when, for how long, and what became of it.
+"""One row per run that had its turn, however it ended: when it was, how long, and what became of it.
 
     manifests/runs/<run>-000000.json      the row, created when the run ends; the next run merges it
     manifests/runs.parquet                the rows of earlier runs
 
-A run that is refused before its sources are looked at leaves nothing; one that is killed leaves no row, but
-its plan (``runs/<run>/``).
+A run that never had the output to itself, or that was refused before it did anything, leaves nothing; one
+that is killed leaves no row, but its plan (``runs/<run>/``).
 """
 
 from __future__ import annotations
@@ -32,16 +32,20 @@ class RunLog:
     books: Books | None = None
     summary: RunSummary | None = None
 
+    def tells(self, ending: Ending) -> bool:
+        """Whether there is anything to tell of a run that ended like this."""
+        if self.summary is not None:
+            return True
+        return self.books is not None and (ending != "refused" or bool(self.books.finished))
+
     def counts(self, videos: int) -> dict[str, int]:
         """Columns of the row. ``videos``: of the run's catalog."""
         if self.summary is not None:
             done, before, refused = self.summary.done, self.summary.already_done, self.summary.quarantined
-        elif self.books is not None:
-            states = [row.status for row in self.books.finished.values()]
-            before, refused = self.books.already_done, states.count("quarantined")
-            done = before + states.count("done")
         else:
-            done = before = refused = 0
+            states = [row.status for row in self.books.finished.values()] if self.books else []
+            before, refused = self.books.already_done if self.books else 0, states.count("quarantined")
+            done = before + states.count("done")
         return {
             "videos": videos,
             "published": done - before,
@@ -66,8 +70,10 @@ def recorded(store: Store, run_id: str, name: str, videos: int) -> Iterator[RunL
         ending, why = ending_of(error)
         raise
     finally:
-        with contextlib.suppress(StoreError):
-            _append(store, run_id, name, ending, why, begun, time.monotonic() - clock, log.counts(videos))
+        if log.tells(ending):
+            with contextlib.suppress(StoreError):
+                took = time.monotonic() - clock
+                _append(store, run_id, name, ending, why, begun, took, log.counts(videos))
 
 
 def read_runs(store: Store) -> list[RunRow]:

@@ -18,6 +18,7 @@ from jobs.report import Measures, write_report
 from pipeline.journal import CHUNKS, merge_rows
 from pipeline.manifest import read_video_rows
 from pipeline.run_history import recorded
+from pipeline.run_record import RunSummary
 from pipeline.store import Store
 from tests.jobs.media import published_store, write_clip
 from tests.jobs.test_report_figures import START, unit
@@ -50,8 +51,8 @@ def add_run(store: Store, uri: str) -> None:
     chunks = [unit(n, actor=f"n/{n % 2}", begun=START + 2.0 * (n // 2), uri=uri) for n in range(5)]
     merge_rows(store, CHUNKS, [*chunks, unit(9, "anchors", uri=uri, begun=START - 1.0)])
     for number in range(2):
-        with recorded(store, f"{RUN}{number}", "everything", 3):
-            pass
+        with recorded(store, f"{RUN}{number}", "everything", 3) as log:
+            log.summary = RunSummary(RUN, 3, 1, 1, number, 5, 0, 12.3, ())
 
 
 @pytest.fixture(scope="module")

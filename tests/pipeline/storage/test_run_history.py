@@ -23,6 +23,12 @@ def summary(done: int, quarantined: int, already_done: int) -> RunSummary:
     return RunSummary("r1", 9, done, quarantined, already_done, 0, 0, 1.0, ())
 
 
+def ended(store: Store, run_id: str) -> None:
+    """A run over no videos."""
+    with recorded(store, run_id, "nightly", 0) as log:
+        log.summary = summary(0, 0, 0)
+
+
 @pytest.mark.parametrize(("quarantined", "status"), [(0, "done"), (2, "quarantined")])
 def test_a_run_that_comes_to_its_end_says_what_it_published(
     store: Store, quarantined: int, status: str
@@ -75,26 +81,35 @@ def test_a_run_that_is_cut_short_says_what_was_done_and_is_left(
     assert (row.published, row.already_done, row.quarantined, row.left) == (1, 3, 1, 4)
 
 
-def test_a_run_that_ends_before_its_books_are_opened_leaves_everything(store: Store) -> None:
-    with pytest.raises(RunError), recorded(store, "r1", "nightly", 9):
-        raise RunError("no cluster")
-    assert [row.left for row in read_runs(store)] == [9]
+@pytest.mark.parametrize("error", [RunError("no cluster"), StoreError("held"), SpecError("no encoder")])
+def test_a_run_that_never_had_its_turn_leaves_nothing(store: Store, error: Exception) -> None:
+    with pytest.raises(type(error)), recorded(store, "r1", "nightly", 9):
+        raise error
+    assert store.list("") == []
+
+
+def test_a_run_that_is_refused_before_it_did_anything_leaves_nothing(store: Store) -> None:
+    def run() -> None:
+        with recorded(store, "r1", "nightly", 9) as log:
+            log.books = Books(store, "r1", NO_LEASE, lambda event: None, None)
+            raise SpecError("no encoder")
+
+    with pytest.raises(SpecError):
+        run()
+    assert store.list("") == []
 
 
 def test_rows_of_earlier_runs_are_merged_and_stay_in_order(store: Store) -> None:
     for number in (2, 1, 3):
-        with recorded(store, f"r{number}", "nightly", 0):
-            pass
+        ended(store, f"r{number}")
         merge_rows(store, RUNS)
     assert store.list("manifests/runs") == []
-    with recorded(store, "r0", "nightly", 0):
-        pass
+    ended(store, "r0")
     assert [row.run_id for row in read_runs(store)] == ["r2", "r1", "r3", "r0"]
 
 
 def test_the_next_run_that_holds_the_output_merges(store: Store) -> None:
-    with recorded(store, "r1", "nightly", 0):
-        pass
+    ended(store, "r1")
     books = Books(store, "r2", NO_LEASE, lambda event: None, None)
     books.close(ours=False)
     assert len(store.list("manifests/runs")) == 1
@@ -106,11 +121,17 @@ def test_the_next_run_that_holds_the_output_merges(store: Store) -> None:
 def test_storage_that_is_away_in_the_end_hides_no_error(tmp_path: Path) -> None:
     gone = Store(str(tmp_path / "file" / "below"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="the real reason"), recorded(gone, "r1", "nightly", 1):
-        raise RunError("the real reason")
+
+    def run() -> None:
+        with recorded(gone, "r1", "nightly", 1) as log:
+            log.books = Books(gone, "r1", NO_LEASE, lambda event: None, None)
+            raise RunError("the real reason")
+
+    with pytest.raises(RunError, match="the real reason"):
+        run()
 
 
 def test_a_killed_run_leaves_no_row(store: Store) -> None:
-    with pytest.raises(ProcessDiedError), recorded(MortalStore(store, 0), "r1", "nightly", 1):
-        pass
+    with pytest.raises(ProcessDiedError):
+        ended(MortalStore(store, 0), "r1")
     assert read_runs(store) == []
