@@ -63,7 +63,6 @@ class Option:
     job: str
     item: Item
     added: Mapping[str, Any] = field(default_factory=dict)
-    batch: int = 1
     autoencoder: Autoencoder = "vae"
 
 
@@ -74,7 +73,6 @@ def _cache(every: int) -> Item:
 _INTERVAL = {"guidance_interval": [0.0, 0.6]}
 _TOLD = "diffpir with a stand-in prompt"
 OPTIONS = (
-    Option("frames_per_batch 4", "diffpir, 6 of 20 steps", RESTORE, batch=4),
     Option("autoencoder analytic", "diffpir, 6 of 20 steps", RESTORE, autoencoder="analytic"),
     Option("deepcache 2", "diffpir, 6 of 20 steps", RESTORE, _cache(2)),
     *(
@@ -103,8 +101,8 @@ def option_row(option: Option, truth: Frames, repeats: int) -> dict[str, Any]:
     say(f"{option.job}: {option.name}")
     restoring = "solver" in option.item
     source = halved_and_noisy(truth) if restoring else truth
-    plain = _Contender(validated(option.item), 1, "vae", source)
-    ours = _Contender(validated({**option.item, **option.added}), option.batch, option.autoencoder, source)
+    plain = _Contender(validated(option.item), "vae", source)
+    ours = _Contender(validated({**option.item, **option.added}), option.autoencoder, source)
     found = race(ours.render, plain.render, repeats)
     for contender in (ours, plain):
         contender.enhancer.close()
@@ -131,8 +129,8 @@ def validated(item: Item) -> Item:
 class _Contender:
     """One job on the clip; ``made`` are its latest pictures."""
 
-    def __init__(self, item: Item, batch: int, autoencoder: Autoencoder, source: Frames) -> None:
-        how = replace(ConsistencySettings(), sharing="none", frames_per_batch=batch)
+    def __init__(self, item: Item, autoencoder: Autoencoder, source: Frames) -> None:
+        how = replace(ConsistencySettings(), sharing="none")
         self.enhancer = enhancer_of(Policy("none", {}), (item,), how, {}, autoencoder=autoencoder)
         self.frames, self.made = len(source), source
         self._clip = Clip("bundled", len(source), lambda ordinals: source[list(ordinals)])
