@@ -97,7 +97,7 @@ def enhance(
     field, SourceError for frames that the list does not fit, MemoryFullError.
     """
     from pipeline.enhance_fit import require_fit
-    from pipeline.model_fit import require_model_fit
+    from pipeline.model_fit import largest_side, require_model_fit
     from pipeline.pictures import load_pictures
 
     _require_frames(frames)
@@ -108,8 +108,9 @@ def enhance(
             "enhance: masks that are videos need a job; give a picture, or run a job", field="enhance"
         )
     count, height, width = frames.shape[:3]
-    require_fit(settings.enhance, width, height, pictures.mask_sizes, count)
     require_model_fit(settings)
+    at_most = largest_side(settings.model) if settings.enhance else None
+    require_fit(settings.enhance, width, height, pictures.mask_sizes, count, at_most)
     config = pictures.enhancer_config(settings, device)
     if config is None:
         return frames.copy()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -340,4 +342,17 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         say("reelweave: interrupted")
-        sys.exit(INTERRUPTED)
+        _leave_at_once()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            _leave_at_once()
+        raise
+
+
+def _leave_at_once() -> NoReturn:
+    """What was interrupted may leave threads at work in libraries, which crash when Python ends below them;
+    all that is ours is closed by now."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(INTERRUPTED)

@@ -8,9 +8,10 @@ from typing import Any
 import ray
 
 from pipeline.failures import APART, run_error
-from pipeline.job_plan import VideoJob
 from pipeline.manifest import VideoRow
-from pipeline.tasks import TaskContext, assemble_video
+from pipeline.steps.assemble import assemble_video
+from pipeline.steps.context import TaskContext
+from pipeline.video_jobs import VideoJob
 from pipeline.work import Failure
 
 _IN_FLIGHT = 4

@@ -9,12 +9,12 @@ from pipeline.errors import RunError
 from pipeline.events import Event, OnEvent
 from pipeline.failures import LOST, Outcome, failure_of, failure_row
 from pipeline.job_keys import JobKeys
-from pipeline.job_plan import quarantined_row
 from pipeline.journal import CHUNKS, FAILURES, Journal
 from pipeline.lease import Fence
 from pipeline.manifest import ChunkRow, VideoRow, VideosTable, compact, write_quarantined
 from pipeline.store import Store
 from pipeline.units import manifest_rows
+from pipeline.video_jobs import quarantined_row
 from pipeline.work import Failure, UnitTask
 
 

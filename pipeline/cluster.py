@@ -11,8 +11,10 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +108,8 @@ def _connect(settings: ClusterSettings, staged: str) -> None:
         _must_answer(address)
         options["address"] = address
     try:
-        ray.init(**options)
+        with _own_termination():
+            ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise SpecError(
             f"cluster.address: Ray at {settings.address} cannot be used ({error}); if that cluster asks for "
@@ -119,6 +122,20 @@ def _connect(settings: ClusterSettings, staged: str) -> None:
             f"Ray did not start ({why}); when this machine is less busy, run again to resume"
         ) from error
     _set_up_ray_data()
+
+
+@contextlib.contextmanager
+def _own_termination() -> Iterator[None]:
+    """Ray takes SIGTERM over, to leave by ``SystemExit(15)``: undone, and what it did meanwhile is an
+    interruption as any other."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as left:
+        raise KeyboardInterrupt from left
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _must_answer(address: str) -> None:

@@ -19,13 +19,19 @@ Spec = Mapping[str, Any]
 
 
 def require_fit(
-    enhance: Sequence[Spec], width: int, height: int, mask_sizes: Mapping[int, MaskSize], frames: int
+    enhance: Sequence[Spec],
+    width: int,
+    height: int,
+    mask_sizes: Mapping[int, MaskSize],
+    frames: int,
+    largest_side: int | None = None,
 ) -> None:
     """Raises SourceError, code ``mask_size``, ``mask_frames`` or ``enhance_refused``, when a stage does not
     fit a video of ``frames`` frames.
 
     ``width``, ``height``: of the upright frames in pixels. ``mask_sizes``: of the mask of each stage that has
-    one. The message names the field, the sizes and what would fit.
+    one; ``largest_side``: pixels that a picture of the model may have along a side, None for any. The message
+    names the field, the sizes and what would fit.
     """
     for number, item in enumerate(enhance):
         mask = mask_of(item)
@@ -43,6 +49,12 @@ def require_fit(
             )
         scale = int(degradation.get("scale", 1))
         width, height = width * scale, height * scale
+        if largest_side is not None and max(width, height) > largest_side:
+            raise SourceError(
+                f"enhance.{number}.restore makes pictures of {width}x{height}, and the model knows no "
+                f"positions beyond {largest_side} pixels; use smaller frames or a model with a UNet",
+                code="enhance_refused",
+            )
 
 
 def _require_mask(field: str, mask: MaskSize, width: int, height: int, frames: int) -> None:

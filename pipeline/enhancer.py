@@ -1,7 +1,7 @@
 """The actor's inside: arrays in, arrays out. Here and in `pipeline.enhancement` pipeline meets `operators`.
 
-A plain class: Ray receives it at the edge (`pipeline.tasks`), tests construct it directly. One Enhancer holds
-one model on one device for its whole life.
+A plain class: Ray receives it at the edge (`pipeline.steps.enhance`), tests construct it directly. One
+Enhancer holds one model on one device for its whole life.
 """
 
 from __future__ import annotations

@@ -8,13 +8,13 @@ from pipeline.books import Books
 from pipeline.catalog import CatalogEntry
 from pipeline.events import OnEvent
 from pipeline.job_keys import JobKeys
-from pipeline.job_plan import Job
 from pipeline.lease import hold_lease
 from pipeline.manifest import VideoRow
 from pipeline.run_record import RunSummary, summary_of, write_metrics, write_plan
 from pipeline.settled import settled_videos
 from pipeline.source_cache import node_cache
 from pipeline.store import Store
+from pipeline.video_jobs import Job
 
 
 def finished_videos(

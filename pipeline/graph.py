@@ -41,18 +41,7 @@ from pipeline.failures import (
 from pipeline.finished_job import conclude, finished_videos
 from pipeline.interruption import Interruption, watch_signals
 from pipeline.job_keys import JobKeys
-from pipeline.job_plan import (
-    CPU,
-    PLAN_STAGE,
-    Job,
-    JobPlan,
-    Rejected,
-    VideoJob,
-    keys_by_device,
-    plan_job,
-    plan_videos,
-    quarantined_row,
-)
+from pipeline.job_plan import CPU, JobPlan, Rejected, keys_by_device, plan_job
 from pipeline.keys import code_digest
 from pipeline.lease import hold_lease
 from pipeline.manifest import VideoRow, read_video_rows
@@ -65,17 +54,14 @@ from pipeline.run_record import RunSummary, summary_of, write_metrics, write_pla
 from pipeline.scene_overrides import require_named_videos
 from pipeline.settings import JobSettings
 from pipeline.settled import settled_videos
+from pipeline.steps.context import TaskContext
+from pipeline.steps.enhance import EnhanceUnits
+from pipeline.steps.rows import Row
+from pipeline.steps.sources import estimate_source, index_source
+from pipeline.steps.units import decode_unit, encode_unit, transcode_unit
 from pipeline.store import Store
-from pipeline.tasks import (
-    EnhanceUnits,
-    Row,
-    TaskContext,
-    decode_unit,
-    encode_unit,
-    estimate_source,
-    index_source,
-    transcode_unit,
-)
+from pipeline.video_jobs import Job, VideoJob, quarantined_row
+from pipeline.video_planner import PLAN_STAGE, plan_videos
 from pipeline.work import Failure
 
 #: Seconds a network step may take for one frame before the run is thought stuck (large frames on CPU).

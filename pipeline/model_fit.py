@@ -100,6 +100,24 @@ def _require_transformer_fit(settings: JobSettings, path: Path) -> None:
         )
 
 
+def largest_side(model: str) -> int | None:
+    """Pixels that a picture of ``model`` may have along a side; None where any size will do. Raises SpecError
+    (field ``model``)."""
+    root = model_folder(model)
+    if not (root / "transformer").is_dir():
+        return None
+    network, vae = _read(root / "transformer" / "config.json"), _read(root / "vae" / "config.json")
+    try:
+        cells = int(network["pos_embed_max_size"]) * int(network["patch_size"])
+        return cells * 2 ** (len(vae["block_out_channels"]) - 1)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SpecError(
+            f"model: the configurations below {root} do not say how large its pictures may be ({error!r}); "
+            "fetch the checkpoint again",
+            field="model",
+        ) from error
+
+
 def model_kind(root: Path) -> str:
     """diffusion, consistency or flow, by the scheduler that a checkpoint names."""
     scheduler = _read(root / "scheduler" / "scheduler_config.json").get("_class_name")

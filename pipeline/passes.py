@@ -28,7 +28,7 @@ from pipeline.failures import (
 )
 from pipeline.interruption import Interruption
 from pipeline.lease import Lease
-from pipeline.tasks import Row
+from pipeline.steps.rows import Row
 from pipeline.work import Failure, UnitTask
 
 Dataset = Callable[[list[Row]], Any]

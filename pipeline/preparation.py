@@ -18,9 +18,9 @@ from pipeline.errors import SpecError
 from pipeline.failures import run_error
 from pipeline.job_keys import JobKeys
 from pipeline.pictures import Pictures
+from pipeline.steps.context import TaskContext
 from pipeline.store import Store
 from pipeline.style_pictures import StylePictures
-from pipeline.tasks import TaskContext
 
 #: A preparation that dies is begun again this often before the run gives up.
 _RETRIES = 2

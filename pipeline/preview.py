@@ -21,9 +21,9 @@ from pipeline.commit import ChunkStore
 from pipeline.enhance_fit import require_fit
 from pipeline.enhancer_config import FrameTask
 from pipeline.errors import SourceError, SpecError
-from pipeline.job_plan import Rejected, growth, index_here
+from pipeline.job_plan import Rejected, index_here
 from pipeline.mask_clips import decode_masks
-from pipeline.model_fit import require_model_fit
+from pipeline.model_fit import largest_side, require_model_fit
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.plan import plan_video
 from pipeline.scene_overrides import list_of, own_scenes, require_named_videos
@@ -33,6 +33,7 @@ from pipeline.store import Store
 from pipeline.video.geometry import as_upright_size
 from pipeline.video.rgb import decode_rgb
 from pipeline.video.types import VideoIndex
+from pipeline.video_planner import growth
 from pipeline.windows import couples_frames
 
 if TYPE_CHECKING:
@@ -192,8 +193,9 @@ def _video(entry: CatalogEntry, settings: JobSettings, pictures: Pictures, chunk
     lists = tuple(list_of(own, scene.number) or jobs for scene in plan.scenes)
     shape = index.geometry
     size = as_upright_size(shape.width, shape.height, shape.display_matrix)
+    at_most = largest_side(settings.model) if settings.enhance else None
     for chosen in {id(one): one for one in lists}.values():
-        require_fit(chosen.items, *size, placed(pictures.mask_sizes, chosen), index.frames)
+        require_fit(chosen.items, *size, placed(pictures.mask_sizes, chosen), index.frames, at_most)
     path, _ = node_cache(settings.storage).local_path(entry.uri)
     ranges = tuple((scene.first, scene.last) for scene in plan.scenes)
     return _Video(entry.uri, video.source_digest, index, path, settings, lists, ranges)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.job_plan import Job
 from pipeline.keys import canonical_json
 from pipeline.manifest import VideoRow
 from pipeline.redact import redacted
 from pipeline.store import Store
+from pipeline.video_jobs import Job
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from jobs.spec import JobSpec, parse_spec
 from pipeline.catalog import CatalogEntry, output_relative, resolve_catalog
 from pipeline.commit import ChunkStore, publish_video
 from pipeline.job_keys import JobKeys, index_key
-from pipeline.job_plan import planned_row
 from pipeline.model_files import weights_digest
 from pipeline.settings import JobSettings, Limits
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
 from pipeline.video.index import build_index
 from pipeline.video.index_io import index_to_bytes
+from pipeline.video_jobs import planned_row
 from pipeline.work import VideoRef
 
 WIDTH, HEIGHT = 64, 48

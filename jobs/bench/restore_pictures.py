@@ -48,7 +48,7 @@ def picture_targets(rows: Sequence[Row]) -> list[Target]:
 
 
 def _task_rows(task: Task, truth: Pictures, names: list[str], model: Samplers) -> Iterator[Row]:
-    operator = model.operator(task.degradation, _any_measured(task, truth))
+    operator = model.operator(task.degradation, any_measured(task, truth))
     measured = task.measured(truth, operator, names)
     judge = _Judge(task, truth, model)
     for name, rival in task.rivals.items():
@@ -64,7 +64,7 @@ def _task_rows(task: Task, truth: Pictures, names: list[str], model: Samplers) -
         yield judge.row(name, restored.pictures, restored)
 
 
-def _any_measured(task: Task, truth: Pictures) -> Pictures:
+def any_measured(task: Task, truth: Pictures) -> Pictures:
     """Zeros of the size that the task measures."""
     scale = int(task.degradation.get("scale", 1))
     return truth[:, ::scale, ::scale] * 0.0

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -30,7 +31,7 @@ from jobs.bench.result import BenchResult, Target
 from jobs.bench.soak_catalog import JOBS, job_of, write_catalog
 from jobs.bench.soak_kills import DEADLINE_SECONDS, NODE, Blows, draw_kill, strike
 from jobs.bench.work_log import WorkLog, count_work
-from jobs.console import QUARANTINED, say
+from jobs.console import FAILED, INTERRUPTED, QUARANTINED, say
 from jobs.yaml_source import dump_yaml
 from pipeline.errors import ChunkError
 from pipeline.keys import code_digest, digest
@@ -40,6 +41,8 @@ CYCLES, VIDEOS = 50, 20
 _QUICK_CYCLES, _QUICK_VIDEOS = 3, 6
 #: What a run says that gets no processor for half a minute; it is begun again.
 _STARVED = "Ray did not start"
+#: Exit codes of runs: done, interrupted, failed, and those of signals that came before anybody could listen.
+_EXPECTED = (QUARANTINED, INTERRUPTED, FAILED, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 #: Columns of rounds that add up.
 _SUMS = (
     "kills", "workers_killed", "frames_identical", "frames", "problems", "chunks", "lost", "results", "again",
@@ -193,9 +196,11 @@ def _end_of(running: Process) -> str:
 
 
 def _complaints(code: int, said: str, *, nodeless: bool) -> list[str]:
-    """A traceback, or a failure that nobody asked for: without its node a run fails."""
+    """A traceback, a crash, or a failure that nobody asked for: without its node a run fails."""
     found = ["a traceback: " + said[-500:]] if "Traceback" in said else []
-    if code == 1 and not nodeless and _STARVED not in said:
+    if code not in _EXPECTED:
+        found.append(f"a run ended with exit code {code}: {said[-300:]}")
+    if code == FAILED and not nodeless and _STARVED not in said:
         found.append("a run failed: " + said[-300:])
     return found
 

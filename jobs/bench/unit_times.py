@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pipeline import graph, tasks
+from pipeline import graph
+from pipeline.steps import enhance
 from pipeline.work import UnitTask
 
 
@@ -47,7 +48,7 @@ class SpellLog:
 def timed_actors(log: SpellLog) -> Iterator[None]:
     """Within, actors of runs of this process log each unit they enhance."""
 
-    class EnhanceUnits(tasks.EnhanceUnits):
+    class EnhanceUnits(enhance.EnhanceUnits):
         def _enhance(self, row: dict[str, Any]) -> dict[str, Any]:
             task, begun = UnitTask.from_json(row["task"]), time.monotonic()
             made = super()._enhance(row)

@@ -19,8 +19,10 @@ from unittest import mock
 
 import ray
 
-from pipeline import assembly, graph, tasks
+from pipeline import assembly, graph
 from pipeline.commit import ChunkStore, Receipt, publish_video
+from pipeline.steps import assemble, enhance
+from pipeline.steps.context import TaskContext
 from pipeline.work import UnitTask
 
 Moment = Literal["begin", "end"]
@@ -76,7 +78,7 @@ def watched(watch: Watch) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         for name in ("index", "decode", "transcode", "encode"):
             attribute = f"{name}_source" if name == "index" else f"{name}_unit"
-            step = _watched_step(watch, name, getattr(tasks, attribute))
+            step = _watched_step(watch, name, getattr(graph, attribute))
             undo.enter_context(mock.patch.object(graph, attribute, step))
         undo.enter_context(mock.patch.object(graph, "EnhanceUnits", _watched_actor(watch)))
         undo.enter_context(mock.patch.object(assembly, "_ASSEMBLE", _watched_assembly(watch)))
@@ -84,7 +86,7 @@ def watched(watch: Watch) -> Iterator[None]:
 
 
 def _watched_step(watch: Watch, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-    def step(row: dict[str, Any], context: tasks.TaskContext) -> dict[str, Any]:
+    def step(row: dict[str, Any], context: TaskContext) -> dict[str, Any]:
         found = "task" in row and context.chunks.lookup(row["key"]) is not None
         with _told(watch, name, row["key"], found):
             result: dict[str, Any] = work(row, context)
@@ -95,7 +97,7 @@ def _watched_step(watch: Watch, name: str, work: Callable[..., Any]) -> Callable
 
 
 def _watched_actor(watch: Watch) -> type:
-    class EnhanceUnits(tasks.EnhanceUnits):
+    class EnhanceUnits(enhance.EnhanceUnits):
         def _enhance(self, row: dict[str, Any]) -> dict[str, Any]:
             level = UnitTask.from_json(row["task"]).level
             with _told(watch, "enhance" if level == "chunk" else level, row["key"]):
@@ -107,7 +109,7 @@ def _watched_actor(watch: Watch) -> type:
 def _watched_assembly(watch: Watch) -> Any:
     def assemble_video(video: Any, *others: Any) -> Any:
         with _told(watch, "assemble", video.video_key):
-            return tasks.assemble_video(video, *others)
+            return assemble.assemble_video(video, *others)
 
     return ray.remote(num_cpus=1, max_retries=-1)(assemble_video)
 
@@ -133,7 +135,7 @@ def _told(watch: Watch, step: str, key: str, found: bool = False) -> Iterator[No
     watch(tell("begin", step, key, found=found))
     with (
         mock.patch.object(ChunkStore, "commit", watched_commit),
-        mock.patch.object(tasks, "publish_video", watched_publish),
+        mock.patch.object(assemble, "publish_video", watched_publish),
     ):
         yield
     watch(tell("end", step, key))

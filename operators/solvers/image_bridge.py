@@ -17,6 +17,7 @@ from operators.degradations.base import ForwardOperator
 from operators.errors import ModelError
 from operators.solvers.base import NoiseSource, restore
 from operators.solvers.cddb import Cddb
+from operators.solvers.checkpoint_sides import bridge_multiple
 from operators.solvers.checkpoints import CheckpointManifest
 from operators.solvers.parametrisation import from_residual
 
@@ -58,7 +59,7 @@ class ImageBridge:
     @property
     def multiple(self) -> int:
         """Sides of pictures are multiples of it."""
-        return int(2 ** (len(self._network.config.block_out_channels) - 1))
+        return bridge_multiple(self._network.config.block_out_channels)
 
     def start(self, y: Tensor, operator: ForwardOperator) -> Tensor:
         return operator.pinv(y) if self._from_pinv else y

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from operators.errors import ModelError
+from operators.solvers.checkpoint_sides import wan_multiple
 from operators.solvers.checkpoints import CheckpointManifest
 from operators.solvers.levels import flow_alphas
 
@@ -40,7 +41,7 @@ class WanVideoPrior:
         self._std = torch.tensor(vae.config.latents_std).view(shape).to(vae.device)
         self.alphas_cumprod = flow_alphas(torch.arange(STEPS, dtype=torch.float64) / STEPS)
         self.frames_multiple = 2 ** sum(vae.config.temperal_downsample)
-        self.multiple = 2 ** len(vae.config.temperal_downsample) * int(network.config.patch_size[1])
+        self.multiple = wan_multiple(vae.config.temperal_downsample, network.config.patch_size)
 
     @classmethod
     def read(cls, folder: Path, device: str = "cpu") -> WanVideoPrior:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from operators.degradations.registry import side_multiple
 from operators.pictures import pad_edges, padded_side
+from operators.solvers.checkpoint_sides import checkpoint_multiple
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,13 @@ class StageSizes:
         return [side * growth for side in sides]
 
     def padded_sides(self, number: int, sides: Sequence[int]) -> list[int]:
-        """Sides of stage ``number``'s input of ``sides`` pixels, padded for the model and the degradation."""
+        """Sides of stage ``number``'s input of ``sides`` pixels, padded for model, degradation and the
+        solver's own weights."""
         restore = self.enhance[number].get("restore")
-        blocks = side_multiple(restore["degradation"]) if restore else 1
-        multiple = math.lcm(self.multiple, blocks)
+        multiple = self.multiple
+        if restore:
+            own = checkpoint_multiple(restore["solver"])
+            multiple = math.lcm(multiple, side_multiple(restore["degradation"]), own)
         return [padded_side(side, self.scale(number), multiple) for side in sides]
 
     def cells(self, number: int, sides: Sequence[int]) -> list[int]:

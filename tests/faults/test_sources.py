@@ -12,10 +12,11 @@ from unittest import mock
 import pytest
 import ray
 
-from pipeline import graph, tasks
+from pipeline import graph
 from pipeline.events import Event
 from pipeline.graph import run_job
 from pipeline.settings import ConsistencySettings, JobSettings
+from pipeline.steps.enhance import EnhanceUnits
 from pipeline.video.measured import measure
 from pipeline.work import UnitTask
 from tests.faults import test_sources
@@ -84,7 +85,7 @@ def test_a_source_that_changes_after_it_was_indexed_is_refused_and_taken_up_by_t
     assert [row.frames for row in run(job).rows] == [FRAMES, 8]
 
 
-class PoisonFrame(tasks.EnhanceUnits):
+class PoisonFrame(EnhanceUnits):
     """The model gives no numbers for the pictures of ``b.mp4``."""
 
     def _enhance(self, row: dict[str, Any]) -> Mapping[str, Any]:

@@ -19,7 +19,13 @@ from operators.solvers.registry import METHODS
 from pipeline.model_fit import CONSISTENCY, FLOW, TRANSFORMER
 from pipeline.restore_fit import DIFFUSIONS, fitting, models_of
 from tests.jobs.media import write_clip
-from tests.support.tiny_models import save_tiny_bridge, save_tiny_few_step, save_tiny_flow, save_tiny_sd
+from tests.support.tiny_models import (
+    save_tiny_bridge,
+    save_tiny_few_step,
+    save_tiny_flow,
+    save_tiny_sd,
+    save_tiny_sd3,
+)
 
 TWICE = {"kind": "super_resolution", "scale": 2}
 BLUR = {"kind": "deblur", "kernel": "gaussian", "sigma": 2.0}
@@ -44,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def plan(place: Path, restore: dict[str, Any], *, model: str = "embedded") -> Result:
+def plan(place: Path, restore: dict[str, Any], *, model: str = "embedded", **more: Any) -> Result:
     local = {
         key: str(place / value) if key in ("mask", "checkpoint") else value
         for key, value in restore["degradation"].items()
@@ -58,6 +64,7 @@ def plan(place: Path, restore: dict[str, Any], *, model: str = "embedded") -> Re
         "output": str(place / "out"),
         "model": model if model == "embedded" else str(place / model),
         "enhance": [{"restore": {**restore, "degradation": local, "solver": solver}}],
+        **more,
     }
     path = place / "job.yaml"
     path.write_text(json.dumps(job))
@@ -273,6 +280,23 @@ def test_a_transformer_shares_no_attention_and_says_so_when_it_is_asked_to(
     assert found.exit_code == 2
     assert found.stderr.startswith(f"reelweave: {field}: ")
     assert words in found.stderr.replace("\n", "")
+
+
+def test_frames_larger_than_a_transformer_knows_positions_are_refused_when_they_are_planned(
+    place: Path, tmp_path: Path
+) -> None:
+    model = save_tiny_sd3(tmp_path / "sd3", t5=False)
+
+    def planned(scale: int) -> list[dict[str, str]]:
+        restore = {"degradation": {**TWICE, "scale": scale}, "solver": {"name": "flowchef"}}
+        found = plan(place, restore, model=str(model), consistency={"sharing": "none"})
+        assert found.exit_code == 0, found.stderr
+        return json.loads(found.stdout)["rejected"]
+
+    assert planned(2) == []
+    (refused,) = planned(3)
+    assert refused["code"] == "enhance_refused"
+    assert "makes pictures of 192x144, and the model knows no positions beyond 128" in refused["error"]
 
 
 def test_a_prompt_is_refused_where_the_model_reads_none(place: Path) -> None:

@@ -50,3 +50,28 @@ def test_a_command_interrupted_while_it_is_still_being_imported_says_so_and_exit
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert (ended.returncode, ended.stderr) == (130, "reelweave: interrupted\n")
+
+
+#: A command that is over, and a library whose threads do not survive the end of Python.
+CRASHING = """
+import atexit, os, signal, sys
+import jobs.cli
+atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
+jobs.cli.app = lambda: sys.exit({code})
+print("said")
+jobs.cli.main()
+"""
+
+
+@pytest.mark.parametrize(("code", "expected"), [(130, 130), (0, -signal.SIGSEGV)])
+def test_what_was_interrupted_does_not_wait_for_the_end_of_python_in_which_libraries_crash(
+    code: int, expected: int
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", CRASHING.format(code=code)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (expected, "said\n")

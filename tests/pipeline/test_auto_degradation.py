@@ -12,7 +12,6 @@ import pytest
 
 from jobs.plan import plan_json
 from jobs.spec import parse_spec
-from pipeline import tasks
 from pipeline.auto_degradation import LIMITS_OF_AUTO, described, looked_at, resolved, wants_estimate
 from pipeline.commit import ChunkStore
 from pipeline.errors import SpecError
@@ -23,8 +22,9 @@ from pipeline.job_warnings import estimate_warnings, job_warnings
 from pipeline.manifest import VideoRow
 from pipeline.settings import JobSettings
 from pipeline.settled import keys_of_row
+from pipeline.steps import sources
+from pipeline.steps.sources import estimate_source, index_source
 from pipeline.store import Store
-from pipeline.tasks import estimate_source, index_source
 from tests.operators.estimation.scenes import blurred, noisy, pan, with_logo
 from tests.pipeline.direct import context_of, unguarded
 from tests.pipeline.films import write_film
@@ -111,8 +111,8 @@ def test_a_video_is_looked_at_once_and_the_plan_reads_what_was_found(
         looks.append(path)
         return estimate(path, index)
 
-    estimate = tasks.estimate_video
-    monkeypatch.setattr(tasks, "estimate_video", counted)
+    estimate = sources.estimate_video
+    monkeypatch.setattr(sources, "estimate_video", counted)
     context = context_of(settings)
     row = index_source({"uri": source}, context)
     assert estimate_source(row, context) == row

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline import tasks
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
-from pipeline.tasks import EnhanceUnits, TaskContext, decode_unit, encode_unit, transcode_unit
+from pipeline.steps import enhance, units
+from pipeline.steps.context import TaskContext
+from pipeline.steps.enhance import EnhanceUnits
+from pipeline.steps.units import decode_unit, encode_unit, transcode_unit
 from pipeline.work import UnitTask, VideoRef
 
 NOWHERE = VideoRef("/absent.mp4", "digest", "no index")
@@ -23,21 +25,22 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskContext:
     def at_once(row: Any, context: Any, step: str, work: Callable[[], Any], **_: Any) -> dict[str, Any]:
         return {**row, **work()}
 
-    monkeypatch.setattr(tasks, "guarded", at_once)
+    for steps in (enhance, units):
+        monkeypatch.setattr(steps, "guarded", at_once)
     out = str(tmp_path)
     return TaskContext(
         out, StorageSettings(), Limits(), VideoPolicy(), EncodeSettings(), "no ledger", "no code"
     )
 
 
-def enhance(row: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+def enhanced(row: dict[str, Any], context: TaskContext) -> dict[str, Any]:
     actor = EnhanceUnits.__new__(EnhanceUnits)
     actor._context = context
     return actor(row)
 
 
 @pytest.mark.parametrize("task", [CHUNK, KNOTS], ids=lambda task: task.level)
-@pytest.mark.parametrize("step", [decode_unit, enhance, encode_unit, transcode_unit])
+@pytest.mark.parametrize("step", [decode_unit, enhanced, encode_unit, transcode_unit])
 def test_a_step_of_a_committed_unit_does_nothing_and_one_of_another_works(
     context: TaskContext, step: Callable[..., dict[str, Any]], task: UnitTask
 ) -> None:

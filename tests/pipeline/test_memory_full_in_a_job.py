@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import enhancer, tasks
+from pipeline import enhancer
 from pipeline.enhancer import Enhancer
 from pipeline.settings import ConsistencySettings, JobSettings
+from pipeline.steps import units
+from pipeline.steps.context import TaskContext
 from pipeline.units import manifest_rows
 from pipeline.work import UnitTask
 from tests.pipeline.direct import run_directly
@@ -34,13 +36,13 @@ class SmallDevice(Enhancer):
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The rows that reach the driver."""
     rows: list[dict[str, Any]] = []
-    encode = tasks.encode_unit
+    encode = units.encode_unit
 
-    def kept(row: dict[str, Any], context: tasks.TaskContext) -> dict[str, Any]:
+    def kept(row: dict[str, Any], context: TaskContext) -> dict[str, Any]:
         rows.append(encode(row, context))
         return rows[-1]
 
-    monkeypatch.setattr(tasks, "encode_unit", kept)
+    monkeypatch.setattr(units, "encode_unit", kept)
     return rows
 
 

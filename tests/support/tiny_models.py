@@ -135,18 +135,19 @@ def save_tiny_sd3(folder: Path, *, t5: bool = True) -> Path:
     return folder
 
 
-def save_tiny_bridge(folder: Path, **changes: object) -> Path:
-    """An image-to-image bridge with its manifest, in which ``changes`` are made."""
+def save_tiny_bridge(folder: Path, *, widths: tuple[int, ...] = (16, 32), **changes: object) -> Path:
+    """An image-to-image bridge, one level per width, with its manifest, in which ``changes`` are made."""
     torch.manual_seed(0)
+    plain = len(widths) - 1
     network = UNet2DModel(
         sample_size=16,
         in_channels=3,
         out_channels=3,
         layers_per_block=1,
-        block_out_channels=(16, 32),
+        block_out_channels=widths,
         norm_num_groups=8,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
     )
     network.save_config(folder)
     save_file(network.state_dict(), folder / "bridge.safetensors")

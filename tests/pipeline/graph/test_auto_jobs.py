@@ -51,6 +51,6 @@ def test_each_video_gets_what_it_needs_and_the_manifest_says_so(
         raise AssertionError("a finished video was looked at again")
 
     # The finished job reads no source, loads no model and plans nothing.
-    for place in ("pipeline.graph.prepare_model", "pipeline.job_plan.plan_video"):
+    for place in ("pipeline.graph.prepare_model", "pipeline.video_planner.plan_video"):
         monkeypatch.setattr(place, forbidden)
     assert run(spec.to_settings()).already_done == 2

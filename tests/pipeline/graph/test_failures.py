@@ -19,8 +19,11 @@ from pipeline.graph import run_job
 from pipeline.journal import FAILURES, read_rows
 from pipeline.manifest import read_video_rows
 from pipeline.settings import ClusterSettings, ConsistencySettings
+from pipeline.steps.context import TaskContext
+from pipeline.steps.guarded import fail
+from pipeline.steps.rows import Row
+from pipeline.steps.units import transcode_unit
 from pipeline.store import Store
-from pipeline.tasks import Row, TaskContext, fail, transcode_unit
 from pipeline.work import UnitTask
 from tests.pipeline.graph.jobs import identity_job, run
 

@@ -25,8 +25,9 @@ from pipeline.failures import failure_of, stops_the_run
 from pipeline.keys import code_digest
 from pipeline.lease import Fence
 from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
+from pipeline.steps.context import TaskContext
+from pipeline.steps.guarded import guarded
 from pipeline.store import Store
-from pipeline.tasks import TaskContext, guarded
 
 ROW = {"key": "k", "status": "ok", "failure": "", "seconds": 0.0, "attempts": 0, "node": ""}
 

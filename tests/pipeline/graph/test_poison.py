@@ -15,7 +15,7 @@ import ray
 
 from pipeline import graph
 from pipeline.settings import ClusterSettings, ConsistencySettings
-from pipeline.tasks import EnhanceUnits
+from pipeline.steps.enhance import EnhanceUnits
 from pipeline.work import UnitTask
 from tests.pipeline.graph.jobs import run, stylize_job
 from tests.pipeline.video.media import Clip, make_clip
