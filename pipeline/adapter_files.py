@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def _require_folder(field: str, path: Path) -> None:
 
 
 def _peft_version(field: str) -> str:
-    if importlib.util.find_spec("peft") is None:
+    if find_spec("peft") is None:
         raise SpecError(
             f"{field}: LoRA is merged by the package peft, which is not installed; pip install "
             "'reelweave[lora]' on every machine of the cluster",

@@ -39,18 +39,18 @@ class SourceControl:
     """What steers one UNet; made by `source_control`."""
 
     def __init__(self, controls: Sequence[Control]) -> None:
-        self._controls = tuple(controls)
+        self.controls = tuple(controls)
         self._shown: tuple[Tensor, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self._controls)
+        return bool(self.controls)
 
     @contextlib.contextmanager
     def by(self, frames: Tensor | None) -> Iterator[None]:
         """Calls inside are about ``frames`` [B, 3, H, W] in [-1, 1], one for each row, which are quantised to
         8 bits first; None for calls about no frame."""
         before = self._shown
-        self._shown = () if frames is None or not self._controls else self._conditions(frames)
+        self._shown = () if frames is None or not self.controls else self._conditions(frames)
         try:
             yield
         finally:
@@ -62,7 +62,7 @@ class SourceControl:
         is not one picture for each row."""
         down: list[Tensor] = []
         mid: Tensor | None = None
-        for control, shown in zip(self._controls, self._shown, strict=False):
+        for control, shown in zip(self.controls, self._shown, strict=False):
             if len(shown) != len(sample):
                 raise OperatorError(
                     f"controlnet: a call of {len(sample)} rows about {len(shown)} frames; give one each"
@@ -84,7 +84,7 @@ class SourceControl:
 
     def _conditions(self, frames: Tensor) -> tuple[Tensor, ...]:
         pictures = to_pictures(frames, np.dtype(np.uint8))
-        made = [CONDITIONS[control.condition](pictures) for control in self._controls]
+        made = [CONDITIONS[control.condition](pictures) for control in self.controls]
         return tuple((to_tensor(picture, frames.device) + 1.0) / 2.0 for picture in made)
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.spec import load_spec
+from pipeline import adapter_files
 from pipeline.job_keys import JobKeys
 from pipeline.model_files import weights_digest
 from tests.jobs.media import write_clip
@@ -102,6 +103,15 @@ def test_an_adapter_that_does_not_fit_is_refused_with_its_field(
     assert found.exit_code == 2, found.stderr
     assert f"{field}:" in found.stderr
     assert words in " ".join(found.stderr.split())
+
+
+def test_without_peft_a_lora_is_refused_with_what_to_install(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter_files, "find_spec", lambda name: None)
+    found = plan(write_job(place, LORA))
+    assert found.exit_code == 2
+    assert "pip install 'reelweave[lora]'" in " ".join(found.stderr.split())
 
 
 def test_words_count_as_many_tokens_as_they_have_vectors(place: Path) -> None:

@@ -104,7 +104,7 @@ def test_what_a_call_is_shown_belongs_to_its_rows_in_batches_inversions_and_repl
         assert len(named) == len(args[0]) == len(shown)
         calls.append((args[0].clone(), named))
 
-    (control,) = batched.control._controls
+    (control,) = batched.control.controls
     hook = control.network.register_forward_pre_hook(note, with_kwargs=True)
     batched.chunk(task(*range(9)), frames, (0, 4, 8), anchors, knots)
     hook.remove()
