@@ -20,6 +20,7 @@ from jobs import plan as plan_command
 from jobs import preview as preview_command
 from jobs import report as report_command
 from jobs import run as run_command
+from jobs import runs as runs_command
 from jobs import schema as schema_command
 from jobs import status as status_command
 from jobs import train_embedded as train_embedded_command
@@ -175,9 +176,14 @@ def run(
 
 @app.command(epilog=examples_of("status"))
 @guarded
-def status(out: Out, as_json: Json = False, endpoint_url: Endpoint = None) -> int:
+def status(
+    out: Out,
+    runs: Annotated[bool, typer.Option("--runs", help="A row per run instead, oldest first.")] = False,
+    as_json: Json = False,
+    endpoint_url: Endpoint = None,
+) -> int:
     """Show what is done, left and quarantined, from the store alone."""
-    return status_command.command(out, endpoint_url, as_json)
+    return (runs_command if runs else status_command).command(out, endpoint_url, as_json)
 
 
 @app.command(epilog=examples_of("verify"))

@@ -17,8 +17,10 @@ import typer
 
 from pipeline.errors import ReelweaveError, SpecError
 from pipeline.redact import redacted
+from pipeline.run_ending import EXIT_CODES
 
-DONE, FAILED, BAD_INPUT, QUARANTINED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, BAD_INPUT = EXIT_CODES["done"], EXIT_CODES["failed"], EXIT_CODES["refused"]
+QUARANTINED, INTERRUPTED = EXIT_CODES["quarantined"], EXIT_CODES["interrupted"]
 _P = ParamSpec("_P")
 
 

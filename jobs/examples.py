@@ -21,7 +21,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "reelweave run job.yaml --only quarantined --address HEAD:6379",
         "reelweave run job.yaml --webhook https://hooks.example.com/T000/B000",
     ),
-    "status": ("reelweave status out/", "reelweave status s3://bucket/out/ --json"),
+    "status": (
+        "reelweave status out/",
+        "reelweave status out/ --runs",
+        "reelweave status s3://bucket/out/ --json",
+    ),
     "verify": (
         "reelweave verify out/",
         "reelweave verify s3://bucket/out/ --endpoint-url http://localhost:9000",

@@ -46,6 +46,8 @@ def command(
         return DONE
     for label, value in plan_lines(found):
         print(f"{label:<22}{value}")
+    if found.provenance:
+        say(f"provenance: {found.provenance}")
     for uri, estimate in found.auto.items():
         say(f"{uri}: {described(estimate)}")
     for warning in found.warnings:
@@ -69,6 +71,7 @@ def plan_json(plan: JobPlan) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "auto": plan.auto,
         "scene_ranges": plan.scene_ranges,
+        "provenance": plan.provenance,
     }
 
 

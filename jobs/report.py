@@ -14,6 +14,7 @@ from jobs.outputs import open_output
 from jobs.report_page import Measures, Refusal, ReportPage
 from jobs.report_run import rows_of_run, throughput, timeline
 from jobs.report_videos import figures, section_of
+from jobs.runs import COLUMNS, cells
 from pipeline.errors import ReelweaveError, SpecError
 from pipeline.redact import redacted
 
@@ -27,6 +28,7 @@ __all__ = ["Measures", "ReportPage", "command", "render_report", "write_report"]
 # Reports stay small: sections with pictures of this many videos, names of this many more.
 _MAX_VIDEOS = 12
 _MAX_LISTED = 500
+_MAX_RUNS = 20
 #: Frames that are measured, over all videos with a section.
 _MEASURED = 240
 
@@ -71,7 +73,7 @@ def render_report(page: ReportPage) -> str:
     """The page as HTML; every text is escaped, and no script but the page's own runs in it."""
     script = files("jobs.templates").joinpath("report.js").read_text(encoding="utf-8")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return render("report.html.j2", page=page, script=script, allowed=allowed)
+    return render("report.html.j2", page=page, script=script, allowed=allowed, run_columns=COLUMNS)
 
 
 def render(template: str, **facts: Any) -> str:
@@ -98,6 +100,7 @@ def build_page(
     """Collect what the page says from the manifest rows and the run's files."""
     from jobs.report_quality import borders_of
     from pipeline.manifest import read_chunk_rows
+    from pipeline.run_history import read_runs
 
     done = [row for row in rows if row.status == "done"]
     refused = [row for row in rows if row.status == "quarantined"]
@@ -145,6 +148,7 @@ def build_page(
         digests=_digests(job_yaml, done),
         versions=tuple(sorted(versions.items())),
         job_yaml=job_yaml,
+        runs=tuple(cells(row) for row in read_runs(store)[-_MAX_RUNS:]),
     )
 
 

@@ -64,7 +64,8 @@ class Refusal:
 @dataclass(frozen=True)
 class ReportPage:
     """Everything on the page. ``listed`` are done videos beyond those with a section of their own, ``left``
-    planned ones that are neither done nor quarantined."""
+    planned ones that are neither done nor quarantined, ``runs`` the last ones, in the columns of
+    `jobs.runs`."""
 
     title: str
     run_id: str
@@ -80,6 +81,7 @@ class ReportPage:
     digests: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
     job_yaml: str
+    runs: tuple[tuple[str, ...], ...] = ()
 
     @property
     def measured(self) -> tuple[str, ...]:

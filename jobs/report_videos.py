@@ -56,6 +56,7 @@ def section_of(
         ("frames", str(row.frames)),
         *_digests(row),
         *figures(row.metrics),
+        *figures({name: told for name, told in row.metrics.get("provenance", {}).items() if told != ""}),
         *(("warning", text) for text in row.warnings),
         *(("dropped stream", text) for text in row.dropped_streams),
     ]

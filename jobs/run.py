@@ -11,6 +11,7 @@ from jobs.console import DONE, QUARANTINED, print_json, quiet_stdout, say, termi
 from jobs.progress import progress
 from jobs.spec import JobSpec, load_spec
 from jobs.webhook import posted_at_end
+from pipeline.disclosure import disclosure_note
 from pipeline.errors import ReelweaveError
 from pipeline.job_warnings import job_warnings
 from pipeline.redact import redacted
@@ -37,6 +38,9 @@ def command(
         told |= {"name": settings.name, "output": settings.output}
         for warning in job_warnings(settings):
             say(f"warning: {warning}")
+        note = disclosure_note(settings)
+        if note:
+            say(f"provenance: {note}")
         with termination_interrupts(), quiet_stdout():
             with progress() as show:
                 summary = run_spec(

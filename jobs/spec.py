@@ -12,10 +12,12 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from jobs.adapter_spec import Adapter
 from jobs.consistency_spec import ConsistencySpec
 from jobs.encode_spec import ALPHA_CODECS, EncodeSpec
 from jobs.enhance_spec import Enhancement
 from jobs.places import Place, absolute, refuse_credentials, refuse_userinfo
+from jobs.provenance_spec import ProvenanceSpec
 from jobs.scene_spec import SceneSpec, require_common
 from jobs.spec_base import Section, problem
 from jobs.spec_problems import spec_error
@@ -107,10 +109,12 @@ class JobSpec(Section):
     model: Annotated[str, Field(min_length=1)] = JobSettings.model
     precision: Precision = JobSettings.precision
     autoencoder: Autoencoder = JobSettings.autoencoder
+    adapters: Annotated[tuple[Adapter, ...], Field(max_length=16, strict=False)] = ()
     enhance: Annotated[tuple[Enhancement, ...], Field(strict=False)] = ()
     consistency: ConsistencySpec = ConsistencySpec()
     encode: EncodeSpec = EncodeSpec()
     video: VideoSpec = VideoSpec()
+    provenance: ProvenanceSpec = ProvenanceSpec()
     cluster: ClusterSpec = ClusterSpec()
     limits: LimitsSpec = LimitsSpec()
     torch_threads: Annotated[int, Field(ge=1, le=256)] = JobSettings.torch_threads
@@ -185,6 +189,8 @@ class JobSpec(Section):
             value = getattr(self.video, name)
             if value in ("rebuild", "scale", "deinterlace", "bake", "linear"):
                 raise problem(f"{value} does not go with codec copy, which changes nothing", f"video.{name}")
+        if self.provenance.c2pa in ("embed", "sidecar"):
+            raise problem("codec copy publishes the sources' own bytes and signs none", "provenance.c2pa")
         if self.video.assume_fps is not None:
             raise problem("codec copy cannot give times to a raw stream; choose a codec", "video.assume_fps")
         return self
@@ -233,6 +239,7 @@ class JobSpec(Section):
             model=self.model,
             precision=self.precision,
             autoencoder=self.autoencoder,
+            adapters=tuple(entry.model_dump(mode="json") for entry in self.adapters),
             enhance=tuple(item.to_dict() for item in self.enhance),
             consistency=ConsistencySettings(
                 sharing=c.sharing,  # type: ignore[arg-type]  # checked by ConsistencySpec
@@ -248,6 +255,7 @@ class JobSpec(Section):
             ),
             encode=EncodeSettings(**self.encode.model_dump()),
             video=self.video.to_policy(enhanced=bool(self.enhance), alpha_fits=self._alpha_fits),
+            provenance=self.provenance.to_settings(copied=self.encode.codec == "copy"),
             cluster=ClusterSettings(**self.cluster.model_dump()),
             limits=Limits(**self.limits.model_dump()),
             torch_threads=self.torch_threads,

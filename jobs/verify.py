@@ -1,11 +1,12 @@
-"""`reelweave verify`: measures every published video again and compares it with its manifest row; names
-what lies among the results without one."""
+"""`reelweave verify`: measures every published video again and compares it with its manifest row, checks its
+content credentials, and names what lies among the results without a row."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,11 @@ def command(out: str, endpoint_url: str | None, as_json: bool) -> int:
         if not rows and not plan_paths(store):
             raise SpecError(f"{store.root}: no job has written here; give the output of a job", field="OUT")
         done = [row for row in rows if row.status == "done"]
+        if any(_is_signed(row) for row in done) and find_spec("c2pa") is None:
+            say(
+                "warning: content credentials are not checked: c2pa-python is not installed here; "
+                "pip install 'reelweave[provenance]'"
+            )
         bad = [*check_videos(store, done), *foreign_objects(store, done)]
     if as_json:
         print_json(verify_json(len(done), bad))
@@ -60,7 +66,9 @@ def check_videos(store: Store, rows: Iterable[VideoRow]) -> list[Bad]:
 
 def foreign_objects(store: Store, done: Iterable[VideoRow]) -> list[Bad]:
     """Objects among the results that no row of a done video speaks of."""
-    known = {row.output_rel for row in done}
+    from pipeline.disclosure import sidecar_of
+
+    known = {path for row in done for path in (row.output_rel, sidecar_of(row))}
     why = "foreign: no manifest row speaks of it; move it away, or run the job again if it is to be replaced"
     return [Bad(store.uri(path), why) for path in store.list("videos") if path not in known]
 
@@ -76,7 +84,25 @@ def problem_of(store: Store, row: VideoRow) -> str | None:
             store.get_file(path, local)
         except ObjectMissingError:
             return "missing: the object is not there; run the job again"
-        return next(_problems(local, row), None)
+        found = next(_problems(local, row), None)
+        if found is None and _is_signed(row) and find_spec("c2pa") is not None:
+            return _problem_of_credentials(store, row, local)
+        return found
+
+
+def _is_signed(row: VideoRow) -> bool:
+    return "credentials" in row.metrics.get("provenance", {})
+
+
+def _problem_of_credentials(store: Store, row: VideoRow, local: Path) -> str | None:
+    from pipeline.credentials import credentials_problem
+    from pipeline.disclosure import sidecar_of
+
+    place = sidecar_of(row)
+    sidecar = None if place is None else store.find(place)
+    if place is not None and sidecar is None:
+        return f"its content credentials, {store.uri(place)}, are missing; run the job again"
+    return credentials_problem(str(local), local.suffix[1:], sidecar)
 
 
 def _problems(local: Path, row: VideoRow) -> Iterator[str]:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from jobs.console import BAD_INPUT, FAILED, INTERRUPTED, say
-from pipeline.errors import ReelweaveError, SpecError
-from pipeline.redact import redacted
+from jobs.console import say
+from pipeline.errors import SpecError
+from pipeline.run_ending import EXIT_CODES, ending_of
 
 TIMEOUT_SECONDS = 10.0
 
@@ -42,12 +42,8 @@ def posted_at_end(url: str | None) -> Iterator[dict[str, Any]]:
 
 
 def _ending(error: BaseException) -> dict[str, Any]:
-    if isinstance(error, KeyboardInterrupt):
-        return {"status": "interrupted", "exit_code": INTERRUPTED, "error": "interrupted"}
-    told = str(error) if isinstance(error, ReelweaveError) else f"unexpected {type(error).__name__}"
-    if isinstance(error, SpecError):
-        return {"status": "refused", "exit_code": BAD_INPUT, "error": redacted(told)}
-    return {"status": "failed", "exit_code": FAILED, "error": redacted(told)}
+    status, why = ending_of(error)
+    return {"status": status, "exit_code": EXIT_CODES[status], "error": why}
 
 
 def _post(url: str, facts: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from operators.acceleration.deepcache import DeepCache, StepCalls, Uncached
+from operators.adapters.control import SourceControl
 from operators.attention.harvest import Harvest
 from operators.attention.mixture import mixed_harvests
 from operators.attention.policies.base import SharingPolicy, Unit
@@ -29,6 +30,9 @@ from operators.errors import OperatorError
 from operators.solvers.base import LatentPrior, State, StepSolver, begin, learned, mirrored_axes
 from operators.style.readings import SharedWithStyle, StyleMethod
 from operators.style.style_aligned import StyleReference
+
+#: Nothing steers.
+UNSTEERED = SourceControl(())
 
 
 class Replayable(Protocol):
@@ -99,7 +103,8 @@ class MethodReading:
 class Stage:
     """One item of ``enhance`` bound to a model, a picture size and a scene. References keep ``budgets`` of
     their tokens; ``key`` says what the choice among them is for. With ``cache`` network calls of steps are
-    cached, those of replayed references by the same schedule."""
+    cached, those of replayed references by the same schedule. ``control`` steers frames and references by
+    what they show."""
 
     solver: StepSolver
     prior: LatentPrior
@@ -108,6 +113,7 @@ class Stage:
     budgets: Budgets = BOUNDED
     key: Key = ()
     cache: DeepCache | None = None
+    control: SourceControl = UNSTEERED
 
     def calls(self) -> contextlib.AbstractContextManager[StepCalls]:
         """For one pass over the steps."""
@@ -119,10 +125,14 @@ class Stage:
 @dataclass(frozen=True)
 class Trajectories:
     """What the network saw of finished references: ``anchors`` [A, S, C, h, w] of the scene together,
-    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``."""
+    ``knots`` {ordinal: [S, C, h, w]}; recorded by earlier calls of `run_stage` with ``trace``. For
+    stages with control what they show, in [-1, 1]: ``anchor_frames`` [A, 3, H, W] and ``knot_frames``
+    {ordinal: [3, H, W]}."""
 
     anchors: Tensor | None = None
     knots: Mapping[int, Tensor] = field(default_factory=dict)
+    anchor_frames: Tensor | None = None
+    knot_frames: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,10 +162,10 @@ def run_stage(
     towards those of their knots in the steps that `operators.correspondence.fusion.fuses` names.
     """
     stages = [replace(stage, solver=solver) for solver in solvers] or [stage] * len(units)
-    states = [
-        begin(own.solver, unit.y, unit.noise, stage.prior, unit.draws)
-        for own, unit in zip(stages, units, strict=True)
-    ]
+    states = []
+    for own, unit in zip(stages, units, strict=True):
+        with stage.control.by(unit.y):
+            states.append(begin(own.solver, unit.y, unit.noise, stage.prior, unit.draws))
     seen: list[list[Tensor]] = [[] for _ in units]
     with stage.calls() as calls:
         for i in range(len(stage.solver.timesteps)):
@@ -164,7 +174,7 @@ def run_stage(
                 if trace:
                     seen[n].append(states[n].z)
                 reading = policy.reading(unit, references)
-                with calls.at(("unit", n), i):
+                with calls.at(("unit", n), i), stage.control.by(unit.y):
                     states[n] = _step(stages[n], unit, states[n], reading, references, fusion)
     return [
         Finished(
@@ -241,7 +251,7 @@ class StepReferences:
         harvests, weights = [], []
         for number, (trajectory, weight) in enumerate(self._stage.style.reference.parts):
             record = self.record()
-            self._replay(("style", number), trajectory[self.step][None], ALONE, record)
+            self._replay(("style", number), trajectory[self.step][None], None, ALONE, record)
             harvests.append(record.harvest)
             weights.append(weight)
         return mixed_harvests(harvests, weights)
@@ -255,8 +265,9 @@ class StepReferences:
         record = replace(
             self.record(), choice=replace(self._choice, budget=budgets.anchor), merge=budgets.merge
         )
-        z = self._trajectories.anchors[:, self.step]
-        self._replay(("anchors",), z, self.joint_reading(), record)
+        known = self._trajectories
+        z = known.anchors[:, self.step]
+        self._replay(("anchors",), z, known.anchor_frames, self.joint_reading(), record)
         return record.harvest
 
     def knot(self, ordinal: int) -> Harvest:
@@ -274,8 +285,10 @@ class StepReferences:
                 raise OperatorError(f"knot {ordinal} is to be read and has no trajectory")
             record = self.record()
             z = self._trajectories.knots[ordinal][self.step][None]
+            shown = self._trajectories.knot_frames.get(ordinal)
             reading = replace(self.scene_reading(), own_weight=self.copies.knot)
-            estimate = self._replay(("knot", ordinal), z, reading, record)
+            frames = None if shown is None else shown[None]
+            estimate = self._replay(("knot", ordinal), z, frames, reading, record)
             self._knots[ordinal] = _Replayed(record.harvest, estimate)
         return self._knots[ordinal]
 
@@ -306,10 +319,14 @@ class StepReferences:
     def _choice(self) -> TokenChoice:
         return TokenChoice(self._stage.budgets.reference, (*self._stage.key, self.step))
 
-    def _replay(self, who: Hashable, z: Tensor, reading: Reading, record: Record) -> Tensor:
+    def _replay(
+        self, who: Hashable, z: Tensor, frames: Tensor | None, reading: Reading, record: Record
+    ) -> Tensor:
+        stage = self._stage
         with (
             torch.no_grad(),
             self._calls.at(who, self.step),
-            self._stage.session.under(reading, record),
+            stage.session.under(reading, record),
+            stage.control.by(frames),
         ):
             return self._stage.prior.predict(z, self.timestep).z0

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from operators.adapters.textual_inversion import spelled_out
 from operators.checkpoint_files import load_part
 
 #: Tokens that SD3 reads of its third tower.
@@ -52,7 +53,8 @@ class TextEncoders:
         """SD: last hidden state of the tower. SDXL: penultimate states of both, pooled of the second."""
         states, pooled = [], None
         for tokenizer, encoder in self.towers:
-            tokens = _tokens(tokenizer, prompt, tokenizer.model_max_length, self.device)
+            spelled = spelled_out(prompt, tokenizer)
+            tokens = _tokens(tokenizer, spelled, tokenizer.model_max_length, self.device)
             out = encoder(tokens, output_hidden_states=True)
             states.append(out.last_hidden_state if len(self.towers) == 1 else out.hidden_states[-2])
             pooled = None if len(self.towers) == 1 else out[0]

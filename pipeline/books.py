@@ -9,7 +9,7 @@ from pipeline.errors import RunError
 from pipeline.events import Event, OnEvent
 from pipeline.failures import LOST, Outcome, failure_of, failure_row
 from pipeline.job_keys import JobKeys
-from pipeline.journal import CHUNKS, FAILURES, Journal
+from pipeline.journal import CHUNKS, FAILURES, RUNS, Journal, merge_rows
 from pipeline.lease import Fence
 from pipeline.manifest import ChunkRow, VideoRow, VideosTable, compact, write_quarantined
 from pipeline.store import Store
@@ -19,13 +19,15 @@ from pipeline.work import Failure, UnitTask
 
 
 class Books:
-    """``finished``: rows of videos that this run published or quarantined, by URI; ``torn``: videos of which
-    a committed result turned out to be damaged, so that they have to be gone through again."""
+    """``finished``: rows of videos that this run published or quarantined, by URI; ``already_done``: how many
+    it found done; ``torn``: videos of which a committed result turned out to be damaged, so that they have to
+    be gone through again."""
 
     def __init__(
         self, store: Store, run_id: str, fence: Fence, on_event: OnEvent, max_failures: int | None
     ) -> None:
         self.finished: dict[str, VideoRow] = {}
+        self.already_done = 0
         self.torn: set[str] = set()
         self._store = store
         self._run_id = run_id
@@ -102,4 +104,5 @@ class Books:
         self._units.close(merge=ours)
         self._failures.close(merge=ours)
         if ours:
+            merge_rows(self._store, RUNS)
             compact(self._store)

@@ -31,7 +31,7 @@ the manifest row is the commit.
     3. look at the published file                 its version is remembered
     4. check the token                            a later run exists: stop
     5. withdraw the video's rows up to the token  die here: old file, no row: the video counts as left
-    6. replace the file if it is still in the version of line 3
+    6. replace the file, and the credentials beside it if it has some, if still in the version of line 3
                                                   refused: begin again
                                                   die here: new file, no row: left, a rerun replaces it
     7. check the token                            a later run exists: stop; it will replace the file
@@ -61,6 +61,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.disclosure import sidecar_relative
 from pipeline.errors import ResultLostError, StoreError
 from pipeline.filesystem import ObjectMissingError, typed_errors
 from pipeline.keys import StrPath, canonical_json, file_sha256, object_path
@@ -168,9 +169,15 @@ class ChunkStore:
 
 
 def publish_video(
-    store: Store, local_path: StrPath, output_rel: str, row: VideoRow, fence: Fence = NO_LEASE
+    store: Store,
+    local_path: StrPath,
+    output_rel: str,
+    row: VideoRow,
+    fence: Fence = NO_LEASE,
+    sidecar: StrPath | None = None,
 ) -> VideoRow:
     """Publishes a verified local file as ``output_rel`` and commits ``row`` (see the protocol above).
+    ``sidecar``: a local file that goes beside it (`pipeline.disclosure`).
 
     Returns the row that counts: ``row`` with its output fields filled in, or another attempt's.
     Raises LeaseLostError when a later run has taken over, StoreError when storage fails or the file is
@@ -195,10 +202,12 @@ def publish_video(
             output_sha256=sha256,
             token=fence.token,
         )
-        seen = store.stat(output_rel)  # line 3
+        seen, seen_sidecar = store.stat(output_rel), _seen_sidecar(store, output_rel, sidecar)  # line 3
         fence.check(store)  # line 4
         withdraw_rows(store, row.video_uri, fence.token)  # line 5
-        if _replace(store, output_rel, local, seen, sha256):  # line 6
+        if _replace(store, output_rel, local, seen, sha256) and _replace_sidecar(
+            store, output_rel, sidecar, seen_sidecar, replacing=seen is not None
+        ):  # line 6
             replaced = store.stat(output_rel)
             fence.check(store)  # line 7
             row_that_stands = ours if _create(store, ours) else _settle(store, ours)  # lines 8 and 9
@@ -221,6 +230,23 @@ def _replace(store: Store, rel: str, local: str, seen: ObjectInfo | None, sha256
         if store.stat_size(rel) == os.path.getsize(local) and store.sha256(rel) == sha256:
             return True
         raise
+
+
+def _seen_sidecar(store: Store, output_rel: str, sidecar: StrPath | None) -> ObjectInfo | None:
+    return None if sidecar is None else store.stat(sidecar_relative(output_rel))
+
+
+def _replace_sidecar(
+    store: Store, output_rel: str, sidecar: StrPath | None, seen: ObjectInfo | None, *, replacing: bool
+) -> bool:
+    """Put the credentials beside a file, or take away what an older file at its place may have had."""
+    rel = sidecar_relative(output_rel)
+    if sidecar is not None:
+        local = os.fspath(sidecar)
+        return _replace(store, rel, local, seen, file_sha256(local))
+    if replacing and store.exists(rel):
+        store.delete(rel)
+    return True
 
 
 def _create(store: Store, row: VideoRow) -> bool:

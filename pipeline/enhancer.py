@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load
 
+from operators.adapters.control import source_control
+from operators.adapters.loading import adapt
 from operators.attention.install import session_of
 from operators.attention.policies.base import SharingPolicy, Unit
 from operators.attention.policies.registry import Surroundings, build_policy, copies_of, matcher
@@ -35,16 +37,19 @@ from operators.style.methods import Styles
 from operators.style.transport import latent_statistics
 from operators.warped_noise import Moved, WarpedDraws, warped_frame_noise
 from pipeline.batches import batches_of, knots_around
+from pipeline.enhancement.device import fix_numerics
 from pipeline.enhancement.kept import kept_of_source
 from pipeline.enhancement.motion import clip_flows, flow_pictures, moved_cells
 from pipeline.enhancement.references import (
     Arrays,
     learned_arrays,
     packed,
+    shown_arrays,
     split_anchors,
     statistics_arrays,
     style_from_bytes,
     style_to_bytes,
+    trajectories_of,
 )
 from pipeline.enhancement.sizes import StageSizes
 from pipeline.enhancement.stages import StageBuilder, style_timesteps
@@ -86,14 +91,16 @@ class Enhancer:
 
     References travel as safetensors bytes: per stage s ``s/z`` (float32 trajectories [R, S, C, h, w]), for
     stylization of anchors ``s/mean`` and ``s/covariance``, where tokens are matched ``s/source`` (float32
-    clean latents of the sources [R, C, h, w]), for operators that anchors teach ``s/learned/<asset>``, and
-    ``pictures`` (final, quantised). With ``warp_noise`` or
+    clean latents of the sources [R, C, h, w]), for frames that are steered ``s/shown`` (uint8 [R, H, W, 3],
+    what enters the stage), for operators that anchors teach ``s/learned/<asset>``, and ``pictures`` (final,
+    quantised). With ``warp_noise`` or
     ``fusion`` also ``source`` (uint8 [R, h, w]), small enough to find motion in.
     """
 
     def __init__(self, config: EnhancerConfig, styles: Mapping[int, bytes] | None = None) -> None:
         self.config = config
-        _fix_numerics(config)
+        fix_numerics(config.device, config.torch_threads)
+        self._resources = contextlib.ExitStack()
         try:
             self.model = LatentModel.from_pretrained(
                 config.model,
@@ -101,9 +108,10 @@ class Enhancer:
                 precision=config.precision,
                 autoencoder=config.autoencoder,
             )
+            adapt(self.model, config.adapters)
+            self.control = self._resources.enter_context(source_control(self.model, config.adapters))
         except ModelError as error:
             raise SpecError(f"model: {error}", field="model") from error
-        self._resources = contextlib.ExitStack()
         # The decoder carries appearance; reading in all layers costs half as much again.
         self.session = self._resources.enter_context(session_of(self.model.unet, decoder_only=True))
         self.adopt(styles or {})
@@ -117,7 +125,14 @@ class Enhancer:
     def _stages(self) -> StageBuilder:
         config = self.config
         return StageBuilder(
-            config.enhance, self.model, self.session, self.sizes, config.masks, self.styles, config.seed
+            config.enhance,
+            self.model,
+            self.session,
+            self.sizes,
+            config.masks,
+            self.styles,
+            config.seed,
+            self.control,
         )
 
     def applying(self, items: Sequence[dict[str, Any]], origins: Sequence[int]) -> Enhancer:
@@ -208,7 +223,7 @@ class Enhancer:
             units = [
                 self._unit(task, number, batch, y, moved) for batch, y in zip(batches, current, strict=True)
             ]
-            trajectories = self._trajectories(number, read, known)
+            trajectories = trajectories_of(number, read, known, self.config.device)
             fields = self._fields(number, units, grid, seen, tuple(at_anchors))
             around = Surroundings(task.ordinals[0], tuple(grid), tuple(at_anchors), fields)
             policy = build_policy(how.sharing, around, merge=how.merge)
@@ -238,11 +253,14 @@ class Enhancer:
                     with torch.no_grad():
                         statistics = latent_statistics(self.model.encode(self.sizes.padded(number, y)))
                     arrays |= statistics_arrays(number, statistics)
+            if "stylize" in item and self.control:
+                for arrays, y in zip(left, current, strict=True):
+                    arrays |= shown_arrays(number, self.sizes.padded(number, y))
             units = [self._unit(task, number, batch, y) for batch, y in zip(batches, current, strict=True)]
             if needs_features(self.config.consistency):
                 for arrays, y in zip(left, current, strict=True):
                     arrays[f"{number}/source"] = self._sources(number, y).cpu().numpy()
-            trajectories = self._trajectories(number, scene, {})
+            trajectories = trajectories_of(number, scene, {}, self.config.device)
             if scene is None and self._stages.learns(number):
                 (first,) = self._run(task, number, units, policy, trajectories, left[0], learn=True)
                 left[0] |= learned_arrays(number, first.learned)
@@ -309,12 +327,6 @@ class Enhancer:
             moved=moved if self.config.consistency.warp_noise else {},
         )
         return Unit(y, self._noise(task, number, ordinals, y, moved), tuple(ordinals), draws)
-
-    def _trajectories(self, number: int, scene: Arrays | None, knots: Mapping[int, Arrays]) -> Trajectories:
-        return Trajectories(
-            None if scene is None else self._tensor(scene[f"{number}/z"]),
-            {ordinal: self._tensor(blob[f"{number}/z"][0]) for ordinal, blob in knots.items()},
-        )
 
     def _run(
         self,
@@ -440,12 +452,3 @@ def _require_finite(ordinals: Sequence[int], pictures: torch.Tensor) -> None:
                 code="not_finite",
                 frame=ordinal,
             )
-
-
-def _fix_numerics(config: EnhancerConfig) -> None:
-    """Same bits on every actor: fixed threads, deterministic kernels, no autotuning, no TF32."""
-    torch.set_num_threads(config.torch_threads)
-    torch.use_deterministic_algorithms(True, warn_only=config.device.startswith("cuda"))
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False

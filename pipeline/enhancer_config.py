@@ -24,6 +24,7 @@ class EnhancerConfig:
     seed: int
     torch_threads: int
     autoencoder: Autoencoder = "vae"
+    adapters: tuple[dict[str, Any], ...] = ()
     masks: Mapping[int, np.ndarray[Any, Any]] = field(default_factory=dict)
 
 

@@ -3,7 +3,7 @@
 this video's fault            SourceError, a step that kills its process, frames that fit no memory
                               -> the video is quarantined, the others go on
 nobody's fault, may pass      storage, a full disk -> tried again; then the run stops, the video is left
-a node's fault                other code than the driver's -> the run stops
+a node's fault                other code than the driver's, no encoder, no signer -> the run stops
 a result that was lost        its bytes changed in the chunk store -> computed again in the same run
 the end of the run            not begun any more -> no failure at all; the video is left
 under suspicion               not begun beside others -> no failure; done apart
@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pipeline.errors import ReelweaveError, RunError, SpecError, StoreError
 from pipeline.manifest_schema import FailureRow
 from pipeline.redact import redacted
+from pipeline.signer import SIGNER
 from pipeline.video.nvenc import UNAVAILABLE
 from pipeline.work import Failure, UnitTask
 
@@ -43,6 +44,8 @@ def stops_the_run(failure: Failure) -> ReelweaveError | None:
     """The error that ends the run, if ``failure`` says nothing about its video."""
     if failure.code == UNAVAILABLE:
         return SpecError(failure.message, field="encode.codec")
+    if failure.code == SIGNER:
+        return SpecError(failure.message, field="provenance")
     if failure.code == STORE:
         return StoreError(failure.message)
     if failure.code in (DISK_FULL, OTHER_CODE):
@@ -51,7 +54,8 @@ def stops_the_run(failure: Failure) -> ReelweaveError | None:
 
 
 def raise_if_it_ends_the_run(failure: Failure) -> None:
-    """A full disk, or a worker without the job's encoder, says nothing about the video: quarantine none."""
+    """A full disk, or a worker without the job's encoder or signer, says nothing about the video: quarantine
+    none."""
     error = stops_the_run(failure)
     if error is not None:
         raise error

@@ -50,10 +50,12 @@ from pipeline.model_fit import require_model_fit
 from pipeline.passes import Passes, by_key, start_row, unit_rows
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.preparation import Prepared, prepare_model
+from pipeline.run_history import recorded
 from pipeline.run_record import RunSummary, summary_of, write_metrics, write_plan
 from pipeline.scene_overrides import require_named_videos
 from pipeline.settings import JobSettings
 from pipeline.settled import settled_videos
+from pipeline.signer import with_signer
 from pipeline.steps.context import TaskContext
 from pipeline.steps.enhance import EnhanceUnits
 from pipeline.steps.rows import Row
@@ -88,6 +90,7 @@ def run_job(
     """
     begun = time.monotonic()
     check_encode(settings)
+    settings = with_signer(settings)
     store = Store(settings.output, settings.storage)
     store.check()
     catalog = resolve_catalog(
@@ -104,40 +107,44 @@ def run_job(
     require_model_fit(settings)
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     by_device = keys_by_device(settings, digest, pictures)
-    finished = finished_videos(catalog, list(by_device.values()), store)
-    if finished is not None:
-        keys = by_device[CPU]  # nothing is computed on any device
-        return conclude(run_id, store, keys, finished, on_event, job_yaml, begun)
-    with contextlib.ExitStack() as last, start_ray(settings.cluster) as cluster:
-        # Taken when the cluster is there, and given back when its workers are gone.
-        lease = last.enter_context(hold_lease(store, run_id))
-        limit = settings.cluster.max_attempts
-        with (
-            attempt_ledger(run_id, store, lease.fence, limit, forget=only_quarantined) as ledger,
-            watch_signals(settings.cluster.drain_seconds, on_event, ledger) as interruption,
-        ):
-            store.discard_unfinished()
-            context = TaskContext(
-                settings.output,
-                settings.storage,
-                settings.limits,
-                settings.video,
-                settings.encode,
-                ledger,
-                code_digest(),
-                identity=not settings.enhance,
-                fence=lease.fence,
-                mask_clips=tuple((number, clip.video) for number, clip in pictures.clips.items()),
-            )
-            for clip in pictures.clips.values():
-                clip.commit(ChunkStore(store))
-            books = Books(store, run_id, lease.fence, on_event, max_failures)
-            passes = Passes(limit, books, lease, interruption, on_event)
-            run = _Run(run_id, settings, store, cluster, context, on_event, passes, interruption, books)
-            try:
-                return run.execute(catalog, by_device, pictures, job_yaml, begun)
-            finally:
-                books.close(ours=lease.still_ours())
+    with recorded(store, run_id, settings.name, len(catalog)) as log:
+        finished = finished_videos(catalog, list(by_device.values()), store)
+        if finished is not None:
+            keys = by_device[CPU]  # nothing is computed on any device
+            log.summary = conclude(run_id, store, keys, finished, on_event, job_yaml, begun)
+            return log.summary
+        with contextlib.ExitStack() as last, start_ray(settings.cluster) as cluster:
+            # Taken when the cluster is there, and given back when its workers are gone.
+            lease = last.enter_context(hold_lease(store, run_id))
+            limit = settings.cluster.max_attempts
+            with (
+                attempt_ledger(run_id, store, lease.fence, limit, forget=only_quarantined) as ledger,
+                watch_signals(settings.cluster.drain_seconds, on_event, ledger) as interruption,
+            ):
+                store.discard_unfinished()
+                context = TaskContext(
+                    settings.output,
+                    settings.storage,
+                    settings.limits,
+                    settings.video,
+                    settings.encode,
+                    ledger,
+                    code_digest(),
+                    identity=not settings.enhance,
+                    fence=lease.fence,
+                    mask_clips=tuple((number, clip.video) for number, clip in pictures.clips.items()),
+                    provenance=settings.provenance,
+                )
+                for clip in pictures.clips.values():
+                    clip.commit(ChunkStore(store))
+                log.books = books = Books(store, run_id, lease.fence, on_event, max_failures)
+                passes = Passes(limit, books, lease, interruption, on_event)
+                run = _Run(run_id, settings, store, cluster, context, on_event, passes, interruption, books)
+                try:
+                    log.summary = run.execute(catalog, by_device, pictures, job_yaml, begun)
+                    return log.summary
+                finally:
+                    books.close(ours=lease.still_ours())
 
 
 @dataclass
@@ -204,6 +211,7 @@ class _Run:
         ).with_settled(settled)
         self.books.list_units(job.unlisted)
         if job_yaml is not None:
+            self.books.already_done = len(job.done_before)
             write_plan(self.store, self.run_id, job, job_yaml)
         for uri, estimate in job.estimates.items():
             self.on_event(Event("log", f"{uri}: {described(estimate)}", 0, 0))

@@ -175,6 +175,7 @@ class JobKeys:
                 "source": source_digest,
                 "container": container,
                 **_scenes((entry.scenes, entry.enhance.items) for entry in self.own_scenes),
+                **self._disclosure(),
             }
         )
 
@@ -227,6 +228,15 @@ class JobKeys:
     @functools.cached_property
     def _encoded(self) -> str:
         return digest([self._pixels, dataclasses.asdict(self.settings.encode)])
+
+    def _disclosure(self) -> dict[str, Any]:
+        """What the file says of itself. Whom a certificate names matters, and not which one of his it is:
+        a renewed one publishes nothing again."""
+        how = self.settings.provenance
+        return {
+            "label": how.label and bool(self.settings.enhance),
+            "credentials": [how.c2pa == "sidecar", how.signer] if how.signs else None,
+        }
 
     def _consistency(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self.settings.consistency)

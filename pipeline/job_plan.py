@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.catalog import CatalogEntry, output_extensions, resolve_catalog
 from pipeline.commit import ChunkStore
+from pipeline.disclosure import disclosure_note
 from pipeline.encoder_check import check_encode
 from pipeline.errors import SourceError
 from pipeline.estimates import Estimate, estimate_here
@@ -22,6 +23,7 @@ from pipeline.model_fit import require_model_fit
 from pipeline.pictures import Pictures, load_pictures
 from pipeline.scene_overrides import absent_scenes, require_named_videos
 from pipeline.settings import JobSettings
+from pipeline.signer import with_signer
 from pipeline.source_cache import node_cache
 from pipeline.store import Store
 from pipeline.video.index_io import index_from_bytes
@@ -47,7 +49,7 @@ class JobPlan:
     """What a run would do. ``consistency`` counts knots (anchors among them) and says how they are placed;
     ``estimate`` holds frames and bytes still to be computed; ``auto`` by video what its estimated degradation
     is, ``scene_ranges`` by video first and last frame (exclusive) of its scenes, in the order of their
-    numbers."""
+    numbers. ``provenance`` says what outputs will say of themselves."""
 
     videos: int
     scenes: int
@@ -60,6 +62,7 @@ class JobPlan:
     warnings: tuple[str, ...] = ()
     auto: dict[str, dict[str, Any]] = field(default_factory=dict)
     scene_ranges: dict[str, list[list[int]]] = field(default_factory=dict)
+    provenance: str = ""
 
 
 def plan_job(settings: JobSettings) -> JobPlan:
@@ -69,6 +72,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
     class of earlier runs, for a CPU run. Raises SpecError.
     """
     check_encode(settings)
+    settings = with_signer(settings)
     store = Store(settings.output, settings.storage)
     store.check(write=False)
     catalog = resolve_catalog(
@@ -102,6 +106,7 @@ def plan_job(settings: JobSettings) -> JobPlan:
         consistency=_consistency(planned, settings),
         estimate=_estimate(planned, settings),
         warnings=(*job_warnings(settings), *pictures.notes, *_absent_scenes(planned)),
+        provenance=disclosure_note(settings),
         scene_ranges={
             item.record["video_uri"]: [[s.first, s.last] for s in item.job.plan.scenes] for item in planned
         },

@@ -18,7 +18,7 @@ from typing import Any, Generic
 from pipeline.filesystem import ObjectMissingError
 from pipeline.keys import canonical_json
 from pipeline.manifest_records import Row, parsed, read_table, row_from, write_table
-from pipeline.manifest_schema import ChunkRow, FailureRow
+from pipeline.manifest_schema import ChunkRow, FailureRow, RunRow
 from pipeline.store import Store
 
 
@@ -54,6 +54,8 @@ FAILURES = Table(
     identity=lambda row: (row.run_id, row.key, row.video_uri, row.stage, row.attempts, row.code, row.outcome),
     order=lambda row: (row.run_id, row.video_uri, row.scene, row.chunk, row.stage, row.attempts, row.key),
 )
+
+RUNS = Table("runs", RunRow, identity=lambda row: row.run_id, order=lambda row: (row.begun, row.run_id))
 
 
 class Journal(Generic[Row]):

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
 from pipeline.keys import canonical_json
-from pipeline.manifest_schema import ChunkRow, FailureRow, VideoRow, arrow_schema, columns
+from pipeline.manifest_schema import ChunkRow, FailureRow, RunRow, VideoRow, arrow_schema, columns
 from pipeline.store import Store
 
-Row = TypeVar("Row", VideoRow, ChunkRow, FailureRow)
+Row = TypeVar("Row", VideoRow, ChunkRow, FailureRow, RunRow)
 _Parsed = TypeVar("_Parsed")
 
 

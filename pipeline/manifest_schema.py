@@ -118,8 +118,36 @@ class FailureRow:
     ]
 
 
-ManifestRow: TypeAlias = VideoRow | ChunkRow | FailureRow
-TABLES: dict[str, type[ManifestRow]] = {"videos": VideoRow, "chunks": ChunkRow, "failures": FailureRow}
+@dataclass(frozen=True)
+class RunRow:
+    """One run, however it ended."""
+
+    run_id: Annotated[str, "the run; its files are in runs/<run_id>/"]
+    name: Annotated[str, "name of the job"]
+    status: Annotated[
+        Literal["done", "quarantined", "refused", "failed", "interrupted"],
+        "done; quarantined: all but some videos done; refused: bad input; failed; interrupted",
+    ]
+    exit_code: Annotated[int, "exit code of the command: 0, 3, 2, 1 or 130, in the order of status"]
+    error: Annotated[str, "why it was refused or failed, as a sentence; else empty"]
+    begun: Annotated[float, "when it began, seconds since 1970 by the driver's clock"]
+    seconds: Annotated[float, "how long it took"]
+    videos: Annotated[int, "videos of its catalog"]
+    published: Annotated[int, "videos that it published"]
+    already_done: Annotated[int, "videos that it found done; not known of runs that ended before planning"]
+    quarantined: Annotated[int, "videos that it quarantined"]
+    left: Annotated[int, "videos that were neither done nor quarantined when it ended"]
+    node: Annotated[str, "machine of the driver"]
+    version: Annotated[str, "version of reelweave"]
+
+
+ManifestRow: TypeAlias = VideoRow | ChunkRow | FailureRow | RunRow
+TABLES: dict[str, type[ManifestRow]] = {
+    "videos": VideoRow,
+    "chunks": ChunkRow,
+    "failures": FailureRow,
+    "runs": RunRow,
+}
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
+from pipeline.adapter_files import adapter_facts
 from pipeline.errors import SpecError
-from pipeline.keys import digest, file_sha256
+from pipeline.folder_digest import MODEL_FILES, folder_digest
+from pipeline.keys import digest
 from pipeline.restore_fit import CHECKPOINTS
 from pipeline.settings import JobSettings
 
-_MODEL_FILES = {".json", ".safetensors", ".txt", ".model"}
-
 
 def weights_digest(settings: JobSettings) -> str:
-    """SHA-256 of all weights that ``settings.enhance`` uses, the model's and those of solvers that bring
-    their own; "" where nothing is enhanced. Raises SpecError naming the field."""
+    """SHA-256 of all weights that ``settings.enhance`` uses: the model's with its adapters, and those of
+    solvers that bring their own; "" where nothing is enhanced. Raises SpecError naming the field."""
     if not settings.enhance:
         return ""
     of_model = model_digest(settings.model)
-    own: dict[str, str] = {}
+    own: dict[str, Any] = {"adapters": adapter_facts(settings)} if settings.adapters else {}
     for number, item in enumerate(settings.enhance):
         solver = item.get("restore", {}).get("solver", {})
         descriptor = item.get("stylize", {}).get("method", {}).get("descriptor")
@@ -44,7 +45,7 @@ def model_digest(model: str) -> str:
             "the diffusers layout",
             field="model",
         )
-    return _files_digest(root)
+    return folder_digest(root)
 
 
 def model_folder(model: str) -> Path:
@@ -67,7 +68,7 @@ def _fetch(model: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model, allow_patterns=[f"*{ending}" for ending in _MODEL_FILES]))
+        return Path(snapshot_download(model, allow_patterns=[f"*{ending}" for ending in MODEL_FILES]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise SpecError(
             f"model: {model} is neither a local directory nor a hub model that can be fetched "
@@ -92,7 +93,7 @@ def _checkpoint_digest(number: int, solver: str, folder: str) -> str:
     missing = [name for name in files if not (Path(folder) / name).is_file()]
     if missing:
         raise SpecError(f"{field}: {Path(folder) / missing[0]} is missing; {fix}", field=field)
-    return _files_digest(Path(folder))
+    return folder_digest(Path(folder))
 
 
 def _descriptor_digest(number: int, folder: str) -> str:
@@ -106,9 +107,4 @@ def _descriptor_digest(number: int, folder: str) -> str:
             "out: the model's own encoder then describes the style",
             field=field,
         )
-    return _files_digest(root)
-
-
-def _files_digest(root: Path) -> str:
-    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix in _MODEL_FILES)
-    return digest({path.relative_to(root).as_posix(): file_sha256(path) for path in files})
+    return folder_digest(root)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.acceleration_fit import deepcache_model_misfit
+from pipeline.adapter_fit import require_adapters_fit
 from pipeline.errors import SpecError
 from pipeline.model_files import model_folder
 from pipeline.prompt_window import prompts_of, require_short
@@ -30,12 +31,13 @@ _WORDS = {
 def require_model_fit(settings: JobSettings) -> None:
     """Raises SpecError naming the field: a solver for models of another kind, with those that would work; a
     prompt for a model that reads none, or longer than it reads; a stylization that does not go with the
-    model or with the sharing; a scheduler file that cannot be read."""
+    model or with the sharing; adapters that do not fit it; a scheduler file that cannot be read."""
     if not settings.enhance:
         return
     root = model_folder(settings.model)
     if (root / "transformer").is_dir():
         _require_transformer_fit(settings, root / "transformer" / "config.json")
+    words = require_adapters_fit(settings, root)
     kind, reads = model_kind(root), (root / "text_encoder").is_dir()
     lists = (settings.enhance, *(entry.enhance for entry in settings.scenes))
     for number, item in (pair for items in lists for pair in enumerate(items)):
@@ -48,7 +50,7 @@ def require_model_fit(settings: JobSettings) -> None:
                     "it out or choose a model that has one",
                     field=f"{where}.{field}",
                 )
-            require_short(text, root, f"{where}.{field}")
+            require_short(text, root, f"{where}.{field}", words)
         if action == "stylize":
             _require_style_fit(where, what, kind, settings)
         if action == "restore" and kind not in models_of(what["solver"]["name"]):

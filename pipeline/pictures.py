@@ -61,6 +61,7 @@ class Pictures:
             model=settings.model,
             precision=settings.precision,
             autoencoder=settings.autoencoder,
+            adapters=settings.adapters,
             device=device,
             enhance=settings.enhance,
             consistency=settings.consistency,

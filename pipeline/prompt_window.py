@@ -20,24 +20,31 @@ def prompts_of(what: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{section}.caption", what[section]["caption"]
 
 
-def require_short(text: str, root: Path, field: str) -> None:
+def require_short(text: str, root: Path, field: str, words: Mapping[str, int]) -> None:
     """Raises SpecError when the encoders of the model below ``root`` would cut ``text`` off, or a tokenizer
-    cannot be read. A third encoder (SD3's) reads longer ones."""
-    from transformers import CLIPTokenizer
-
+    cannot be read. A third encoder (SD3's) reads longer ones. ``words``: vectors of each learned word."""
     folders = [root / name for name in ("tokenizer", "tokenizer_2") if (root / name).is_dir()]
     for folder in [] if (root / "tokenizer_3").is_dir() else folders:
-        try:
-            tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-            found, window = len(tokenizer(text, verbose=False).input_ids), tokenizer.model_max_length
-        except Exception as error:
-            raise SpecError(
-                f"model: {folder} cannot be read ({type(error).__name__}); fetch the checkpoint again",
-                field="model",
-            ) from error
+        tokenizer = tokenizer_of(folder)
+        tokenizer.add_tokens(list(words))
+        found, window = len(tokenizer(text, verbose=False).input_ids), tokenizer.model_max_length
+        found += sum((vectors - 1) * text.count(word) for word, vectors in words.items())
         if found > window:
             raise SpecError(
                 f"{field}: it has {found} tokens, and the model reads {window} (begin and end included); the "
                 f"rest would be cut off: shorten it by {found - window}",
                 field=field,
             )
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """The CLIP tokenizer in ``folder``. Raises SpecError when it cannot be read."""
+    from transformers import CLIPTokenizer
+
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise SpecError(
+            f"model: {folder} cannot be read ({type(error).__name__}); fetch the checkpoint again",
+            field="model",
+        ) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 
+from pipeline.disclosure import sidecar_of
 from pipeline.errors import StoreError
 from pipeline.filesystem import ObjectMissingError
 from pipeline.keys import canonical_json, digest, object_path
@@ -27,6 +28,9 @@ def is_published(store: Store, row: VideoRow, *, note: bool = True) -> bool:
         return False
     seen = store.stat(row.output_rel)
     if seen is None or row.metrics.get("bytes") not in (None, seen.size):
+        return False
+    sidecar = sidecar_of(row)
+    if sidecar is not None and not store.exists(sidecar):
         return False
     if not row.output_sha256 or _proven_version(store, row) == seen.version:
         return True

@@ -22,6 +22,7 @@ Interlaced = Literal["keep", "deinterlace", "reject"]
 Rotation = Literal["keep", "bake"]
 Alpha = Literal["keep", "drop", "reject"]
 Hdr = Literal["code_values", "linear", "reject"]
+Credentials = Literal["auto", "embed", "sidecar", "off"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,28 @@ class VideoPolicy:
 
 
 @dataclass(frozen=True)
+class ProvenanceSettings:
+    """How outputs say what was done to them; see `pipeline.disclosure`.
+
+    ``label``: the IPTC digital source type in the file. ``c2pa``: signed content credentials; ``auto`` signs
+    where a signer is given, ``embed`` and ``sidecar`` need one. ``certificate`` and ``key`` are local PEM
+    files, read on every node that publishes; what they hold goes nowhere. ``signer`` names whom the
+    certificate is issued to (`pipeline.signer.with_signer`), and is all that keys know of it.
+    """
+
+    label: bool = True
+    c2pa: Credentials = "auto"
+    certificate: str | None = None
+    key: str | None = None
+    signer: str = ""
+
+    @property
+    def signs(self) -> bool:
+        """Whether outputs are signed."""
+        return self.c2pa != "off" and self.certificate is not None and self.key is not None
+
+
+@dataclass(frozen=True)
 class SceneOverride:
     """The whole ``enhance`` list of the scenes numbered ``scenes`` (None: all) of videos whose path ends as
     the pattern ``video`` says."""
@@ -124,7 +147,8 @@ class SceneOverride:
 
 @dataclass(frozen=True)
 class JobSettings:
-    """One job. ``enhance`` is a tuple of plain dicts ``{"restore": {...}}`` / ``{"stylize": {...}}``.
+    """One job. ``enhance`` is a tuple of plain dicts ``{"restore": {...}}`` / ``{"stylize": {...}}``,
+    ``adapters`` one of those of `jobs.adapter_spec`.
 
     ``torch_threads`` is the thread count of one actor on CPU; it changes bits.
     """
@@ -137,6 +161,7 @@ class JobSettings:
     model: str = "embedded"
     precision: Precision = "auto"
     autoencoder: Autoencoder = "vae"
+    adapters: tuple[dict[str, Any], ...] = ()
     enhance: tuple[dict[str, Any], ...] = ()
     consistency: ConsistencySettings = ConsistencySettings()
     encode: EncodeSettings = EncodeSettings()
@@ -145,3 +170,4 @@ class JobSettings:
     limits: Limits = Limits()
     torch_threads: int = 1
     scenes: tuple[SceneOverride, ...] = ()
+    provenance: ProvenanceSettings = ProvenanceSettings()

@@ -116,11 +116,13 @@ class _States:
         timestep: Tensor | int,
         encoder_hidden_states: Tensor,
         added_cond_kwargs: dict[str, Tensor] | None = None,
+        **residuals: Any,
     ) -> Any:
-        """The network's output, of the ``whole`` network or of its last unit."""
+        """What the ``whole`` network says, or its last unit. ``residuals`` are those of a ControlNet, if any:
+        the last unit's skip gets the first of them, the kept state knows the others."""
         told = {"encoder_hidden_states": encoder_hidden_states, "added_cond_kwargs": added_cond_kwargs}
         if self._now is None:
-            return whole(sample, timestep, **told)
+            return whole(sample, timestep, **told, **residuals)
         who, step = self._now
         session, schedule = self._cache.session, self._cache.schedule
         key = (who, session.branch, session.telling_source)
@@ -129,17 +131,20 @@ class _States:
         if schedule.is_full(step) or kept is None or kept[0] < schedule.last_full(step):
             self._keeping = key
             try:
-                return whole(sample, timestep, **told)
+                return whole(sample, timestep, **told, **residuals)
             finally:
                 self._keeping = None
         if torch.is_grad_enabled() and sample.requires_grad:
             raise OperatorError("deepcache: no gradient flows through a kept state; leave deepcache out")
-        return UNet2DConditionOutput(sample=_shallow(self._cache.unet, kept[1], sample, timestep, **told))
+        steered = residuals.get("down_block_additional_residuals", (None,))[0]
+        made = _shallow(self._cache.unet, kept[1], steered, sample, timestep, **told)
+        return UNet2DConditionOutput(sample=made)
 
 
 def _shallow(
     unet: UNet2DConditionModel,
     state: Tensor,
+    steered: Tensor | None,
     sample: Tensor,
     timestep: Tensor | int,
     encoder_hidden_states: Tensor,
@@ -156,7 +161,8 @@ def _shallow(
     if unet.config.center_input_sample:
         sample = 2 * sample - 1.0
     block = unet.up_blocks[-1]
-    x = torch.cat([state, unet.conv_in(sample)], dim=1)
+    skip = unet.conv_in(sample) if steered is None else unet.conv_in(sample) + steered
+    x = torch.cat([state, skip], dim=1)
     x = block.resnets[-1](x, embedding)
     if getattr(block, "has_cross_attention", False):
         context = unet.process_encoder_hidden_states(**told)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load, save
 
+from operators.pictures import to_pictures, to_tensor
+from operators.replay import Trajectories
 from operators.style.bank import StyleBank
 from operators.style.transport import LatentStatistics
 
@@ -24,12 +26,35 @@ def packed(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
 def split_anchors(scene: Arrays) -> dict[int, Arrays]:
     """Each anchor as a reference of its own, as knots are stored."""
     per_anchor = [
-        name for name in scene if name in ("pictures", "source") or name.endswith(("/z", "/source"))
+        name for name in scene if name in ("pictures", "source") or name.endswith(("/z", "/source", "/shown"))
     ]
     return {
         int(ordinal): {name: scene[name][at : at + 1] for name in per_anchor}
         for at, ordinal in enumerate(scene["ordinals"])
     }
+
+
+def trajectories_of(
+    number: int, scene: Arrays | None, knots: Mapping[int, Arrays], device: str
+) -> Trajectories:
+    """What the references of stage ``number`` left, the anchors of ``scene`` and single ``knots``, on a
+    device."""
+
+    def tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    z, shown = f"{number}/z", f"{number}/shown"
+    return Trajectories(
+        None if scene is None else tensor(scene[z]),
+        {ordinal: tensor(blob[z][0]) for ordinal, blob in knots.items()},
+        None if scene is None or shown not in scene else to_tensor(scene[shown], device),
+        {ordinal: to_tensor(blob[shown], device)[0] for ordinal, blob in knots.items() if shown in blob},
+    )
+
+
+def shown_arrays(number: int, entering: torch.Tensor) -> Arrays:
+    """What frames [R, 3, H, W] show that enter stage ``number``, for those that are steered by it."""
+    return {f"{number}/shown": to_pictures(entering, np.dtype(np.uint8))}
 
 
 def statistics_arrays(number: int, statistics: LatentStatistics) -> Arrays:

@@ -11,6 +11,7 @@ import numpy as np
 
 from operators.acceleration.deepcache import DeepCache
 from operators.acceleration.switches import cache_schedule
+from operators.adapters.control import SourceControl
 from operators.attention.session import SharedAttention
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import OperatorError
@@ -46,6 +47,7 @@ class StageBuilder:
     masks: Mapping[int, np.ndarray[Any, Any]]
     styles: Mapping[int, StyleBank]
     seed: int
+    control: SourceControl
 
     def learns(self, number: int) -> bool:
         """Whether the solver of stage ``number`` finds out something about the operator."""
@@ -110,8 +112,15 @@ class StageBuilder:
             statistics_of(scene, number),
             controlled=controlled,
         )
-        cache = self._cache(spec, timesteps)
-        return Stage(styling.solver, styling.prior, self.session, styling.reading, key=key, cache=cache)
+        return Stage(
+            styling.solver,
+            styling.prior,
+            self.session,
+            styling.reading,
+            key=key,
+            cache=self._cache(spec, timesteps),
+            control=self.control,
+        )
 
     def _cache(self, spec: Spec, timesteps: tuple[int, ...]) -> DeepCache | None:
         """None where the item asks for none."""

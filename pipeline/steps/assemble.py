@@ -1,4 +1,4 @@
-"""The last step of a video: join, verify, publish."""
+"""The last step of a video: join, label and sign, verify, publish."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 import time
 
 from pipeline.commit import ChunkStore, publish_video
+from pipeline.disclosure import Sealed, label_tags, seal
 from pipeline.errors import ResultLostError, SourceError
 from pipeline.failures import failure_of
 from pipeline.manifest import VideoRow
@@ -45,23 +46,22 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
     chunks = context.chunks
     index = committed_index(context, video.video.index_key)
     source = context.sources.open_verified(video.video.uri, video.video.source_digest)
+    untouched, how = context.identity or video.untouched, context.provenance
     with tempfile.TemporaryDirectory(prefix="reelweave-") as folder:
         if context.encode.codec == COPY:
-            finished = source
+            sealed = Sealed(source, None, {})
             assembly = Assembly(video.container, (), ())
             verified = verify_copy(source, index)
         else:
             finished = os.path.join(folder, f"video.{video.container}")
             paths, segments = _fetch_segments(video, chunks, folder)
-            assembly = assemble(source, index, paths, segments, finished, video.container, context.encode)
+            tags = label_tags(how, video.container, changed=not untouched)
+            assembly = assemble(
+                source, index, paths, segments, finished, video.container, context.encode, tags
+            )
+            sealed = seal(finished, source, video.output_rel, row, how, changed=not untouched)
             verified = verify_file(
-                finished,
-                source,
-                index,
-                segments,
-                assembly,
-                context.encode,
-                identity=context.identity or video.untouched,
+                sealed.path, source, index, segments, assembly, context.encode, identity=untouched
             )
         if verified.problems:
             raise SourceError(
@@ -73,16 +73,25 @@ def _assemble(video: VideoTask, row: VideoRow, context: TaskContext) -> VideoRow
         row = dataclasses.replace(
             row,
             **verified_facts(verified),
-            warnings=(*row.warnings, *index.warnings, *assembly.warnings, *verified.warnings),
+            warnings=(
+                *row.warnings,
+                *index.warnings,
+                *assembly.warnings,
+                *sealed.warnings,
+                *verified.warnings,
+            ),
             dropped_streams=assembly.dropped_streams,
             versions={**row.versions, "ffmpeg": verified.object.ffmpeg},
             metrics={
                 **row.metrics,
                 **verified_metrics(verified),
+                "provenance": sealed.record,
                 "assemble_seconds": round(time.monotonic() - begun, 3),
             },
         )
-        published = publish_video(chunks.store, finished, video.output_rel, row, context.fence)
+        published = publish_video(
+            chunks.store, sealed.path, video.output_rel, row, context.fence, sealed.sidecar
+        )
     context.sources.evict(video.video.uri, video.video.source_digest)
     return published
 

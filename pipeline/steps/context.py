@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.commit import ChunkStore
 from pipeline.errors import ResultLostError
 from pipeline.lease import NO_LEASE, Fence
-from pipeline.settings import EncodeSettings, Limits, StorageSettings, VideoPolicy
+from pipeline.settings import EncodeSettings, Limits, ProvenanceSettings, StorageSettings, VideoPolicy
 from pipeline.source_cache import SourceCache, node_cache
 from pipeline.store import Store
 from pipeline.video.index_io import index_from_bytes
@@ -21,7 +21,8 @@ _CACHED_INDEXES = 8
 @dataclass(frozen=True)
 class TaskContext:
     """What every task of a run needs; a few hundred bytes. ``identity``: nothing is enhanced; ``fence``
-    is the token of the run's lease; ``mask_clips`` are mask videos by index in ``enhance``."""
+    is the token of the run's lease; ``mask_clips`` are mask videos by index in ``enhance``; ``provenance``
+    holds paths of the signer's files, not what is in them."""
 
     output: str
     storage: StorageSettings
@@ -33,6 +34,7 @@ class TaskContext:
     identity: bool = False
     fence: Fence = NO_LEASE
     mask_clips: tuple[tuple[int, VideoRef], ...] = ()
+    provenance: ProvenanceSettings = field(default_factory=ProvenanceSettings)
 
     @property
     def chunks(self) -> ChunkStore:

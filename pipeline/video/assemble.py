@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from typing import Any
@@ -43,6 +43,7 @@ def assemble(
     out_path: str,
     container: str,
     settings: EncodeSettings,
+    tags: Mapping[str, str] | None = None,
 ) -> Assembly:
     """Join segments into a finished file.
 
@@ -51,6 +52,7 @@ def assemble(
         segment_paths: all segment files in order, and ``segments`` what they hold: together
             ``index.frames`` frames.
         out_path: local file to write. ``container``: ``mp4``, ``mkv``, ``webm`` or ``mov``.
+        tags: of the file, besides the source's.
 
     Raises:
         ChunkError: ``segment_mismatch``, when segments do not hold the frames of the index or have
@@ -63,7 +65,7 @@ def assemble(
     try:
         with open_media(source_path, _ANY_SIZE) as source:
             job = _Assembling(source, index, segment_paths, container, settings, ranks)
-            return job.write(out_path)
+            return job.write(out_path, tags or {})
     except (FFmpegError, OSError) as error:
         raise SourceError(
             f"The {container} file could not be put together ({error}); try encode.container: mkv.",
@@ -101,14 +103,14 @@ class _Assembling:
         if container in ("mkv", "webm") and matrix is not None and not is_rotation(matrix):
             self.warnings.append(f"display_matrix_dropped: {container} stores turns by right angles only")
 
-    def write(self, out_path: str) -> Assembly:
+    def write(self, out_path: str, tags: Mapping[str, str]) -> Assembly:
         options = {"fflags": "+bitexact", **self._muxer_options()}
         with (
             _open_segment(self.segment_paths[0], probe=True) as first,
             av.open(out_path, "w", format=MUXERS[self.container], container_options=options) as out,
         ):
             target = self._add_streams(out, first)
-            out.metadata.update(clean_tags(self.source.metadata))
+            out.metadata.update({**clean_tags(self.source.metadata), **tags})
             out.set_chapters(self.source.chapters())
             out.start_encoding()
             video = self._video_packets(target, first)

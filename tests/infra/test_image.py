@@ -60,8 +60,8 @@ def test_every_package_of_the_project_is_in_the_image() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     tops = {package.partition(".")[0] for package in project["tool"]["setuptools"]["packages"]}
     assert tops <= {line.split()[-1] for line in steps("COPY")}
-    assert "cluster" in project["project"]["optional-dependencies"]
-    assert any("[cluster]" in line for line in steps("RUN"))
+    assert {"cluster", "lora"} <= project["project"]["optional-dependencies"].keys()
+    assert any("[cluster,lora]" in line for line in steps("RUN"))
 
 
 def test_nothing_reaches_the_builder_but_what_is_named() -> None:

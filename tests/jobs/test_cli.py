@@ -105,6 +105,8 @@ def test_a_limit_of_failures_and_none_at_all_do_not_go_together(tmp_path: Path) 
         ("enhance=[{stylize: {reference: ink.png}}]", "enhance.0.stylize.reference"),
         ("enhance.0.restore.degradation={kind: inpainting, mask: m.png}", "degradation.mask"),
         ("model=./model", "model"),
+        ("provenance.c2pa=embed", "provenance.certificate"),
+        ("provenance={certificate: none.pem, key: none.pem}", "provenance."),
         ("source=nothing/*.mp4", "source"),
         ("source=.", "source"),
         ("output=job.yaml", "output"),

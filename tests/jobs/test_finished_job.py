@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from jobs.bench.planning_catalog import finish_catalog, job_over, write_probed_catalog
+from jobs.cli import app
 from pipeline import graph
 from pipeline.graph import RunSummary, run_job
 from pipeline.lease import LeaseHeldError, hold_lease
+from pipeline.run_history import read_runs
 from pipeline.settings import JobSettings
 from pipeline.source_cache import SourceCache
 from pipeline.store import Store
@@ -59,7 +62,26 @@ def test_the_run_that_finds_nothing_to_do_leaves_its_record_and_no_lease(tmp_pat
     assert len(json.loads((folder / "plan.json").read_text())["videos"]) == VIDEOS
     assert (folder / "job.yaml").read_text() == "name: again\n"
     assert (tmp_path / "out" / "manifests" / "videos.parquet").exists()
-    assert run(settings).run_id != summary.run_id
+    again = run(settings)
+    assert again.run_id != summary.run_id
+    rows = read_runs(Store(settings.output))
+    assert [row.run_id for row in rows] == [summary.run_id, again.run_id]
+    assert {(row.name, row.status, row.published, row.already_done, row.left) for row in rows} == {
+        (settings.name, "done", 0, VIDEOS, 0)
+    }
+    told = CliRunner().invoke(app, ["status", settings.output, "--runs"])
+    assert told.exit_code == 0
+    lines = told.stdout.splitlines()
+    assert lines[0].split()[:4] == ["begun", "took", "ended", "published"]
+    assert [line.split()[-1] for line in lines[1:]] == [row.run_id for row in rows]
+    told = CliRunner().invoke(app, ["status", settings.output, "--runs", "--json"])
+    assert [row["exit_code"] for row in json.loads(told.stdout)["runs"]] == [0, 0]
+
+
+def test_an_output_without_runs_says_so(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["status", str(tmp_path), "--runs"])
+    assert told.exit_code == 2
+    assert "no run has ended here" in told.stderr
 
 
 def test_another_run_at_work_there_is_not_disturbed(tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ EVERYTHING: dict[str, Any] = {
     **BASE,
     "source": ["in/*.mp4", "s3://bucket/in/a.mkv"],
     "storage": {"endpoint_url": "http://localhost:9000", "config_kwargs": {"retries": 3}},
+    "adapters": [
+        {"lora": "ink.safetensors", "weight": 0.5},
+        {"textual_inversion": "word.safetensors", "token": "<mine>"},
+        {"controlnet": "tile/", "condition": "tile", "weight": 0.7},
+    ],
     "enhance": [
         {
             "restore": {
@@ -105,6 +110,9 @@ def test_the_schema_never_refuses_what_a_run_takes_whatever_one_value_is_changed
         {"source": []},
         {"output": None},
         {"precision": "fp8"},
+        {"adapters": [{"weight": 1.0}]},
+        {"adapters": [{"lora": "ink.safetensors", "weight": 5.0}]},
+        {"adapters": [{"controlnet": "tile/", "condition": "hed"}]},
         {"enhance": [{"restore": {}}]},
         {"enhance": [{"restore": {"degradation": {"kind": "denoise"}}}]},
         {"enhance": [{"restore": {"degradation": {"kind": "denoise", "noise": 2.0}}}]},

@@ -52,6 +52,41 @@ def test_the_smallest_job_gets_the_pipelines_own_defaults() -> None:
     assert settings.enhance == ()
 
 
+def test_the_signer_is_named_by_paths_in_the_job_or_in_the_environment(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("CERTIFICATE", "KEY"):
+        monkeypatch.delenv(f"REELWEAVE_C2PA_{name}", raising=False)
+    assert not parse_spec(BASE).to_settings().provenance.signs
+    monkeypatch.setenv("REELWEAVE_C2PA_CERTIFICATE", "/run/signer/chain.pem")
+    monkeypatch.setenv("REELWEAVE_C2PA_KEY", "/run/signer/key.pem")
+    named = parse_spec({**BASE, "provenance": {"key": "key.pem"}})
+    how = named.to_settings().provenance
+    assert (how.certificate, how.key) == ("/run/signer/chain.pem", str(tmp_path / "key.pem"))
+    assert "/run/signer" not in named.to_yaml()
+    assert how.signs
+    assert not parse_spec({**BASE, "encode": {"codec": "copy"}}).to_settings().provenance.signs
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "why"),
+    [
+        ({"provenance": {"key": "-----BEGIN PRIVATE KEY-----"}}, "provenance.key", "the path of a file"),
+        ({"provenance": {"key": "s3://keys/key.pem"}}, "provenance.key", "mount it there"),
+        ({"provenance": {"c2pa": "on"}}, "provenance.c2pa", "'embed', 'sidecar' or 'off'"),
+        (
+            {"provenance": {"c2pa": "embed"}, "encode": {"codec": "copy"}},
+            "provenance.c2pa",
+            "the sources' own bytes",
+        ),
+    ],
+)
+def test_a_signer_that_is_no_path_is_refused(changes: dict[str, Any], field: str, why: str) -> None:
+    error = refusal(**changes)
+    assert error.field == field
+    assert why in str(error)
+    assert "BEGIN" not in str(error)
+
+
 def test_relative_local_places_become_absolute_and_urls_stay(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     item = {"stylize": {"reference": "ink.png"}}

@@ -29,6 +29,7 @@ def context_of(settings: JobSettings, **facts: Any) -> TaskContext:
         settings.encode,
         ledger="",
         code=code_digest(),
+        provenance=settings.provenance,
         **facts,
     )
 

@@ -10,6 +10,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLWan,
+    ControlNetModel,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     LCMScheduler,
@@ -180,6 +181,19 @@ def save_tiny_wan(folder: Path) -> Path:
     weights.append("condition.safetensors")
     manifest = {"kind": "video_consistency", "weights": weights, "licence": "test"}
     (folder / "checkpoint.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def save_tiny_controlnet(folder: Path, unet: UNet2DConditionModel, seed: int = 0) -> Path:
+    """A ControlNet for ``unet`` whose residuals are not the nothing that training begins with."""
+    torch.manual_seed(seed)
+    network = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8, 16, 16))
+    for name, weight in network.named_parameters():
+        if name.startswith("controlnet_cond_embedding") and weight.dim() > 1:
+            torch.nn.init.kaiming_normal_(weight)  # or hardly anything would be left of a picture
+        elif name.startswith("controlnet_") and not weight.any():
+            torch.nn.init.normal_(weight, std=0.2)
+    network.save_pretrained(folder)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -114,6 +115,33 @@ def test_a_new_version_that_dies_after_any_step_never_leaves_a_lying_row(
             break
         assert _told_truth(store)
         assert [row.video_key for row in read_video_rows(store)] == [key]
+
+
+def _publish_with_credentials(store: Store, folder: Path, number: int) -> VideoRow:
+    """Version ``number`` of a video, with a sidecar that says so; those of odd numbers have none."""
+    local, beside = folder / "local", folder / "beside"
+    local.write_bytes(b"version %d" % number)
+    beside.write_bytes(b"of version %d" % number)
+    told = {} if number % 2 else {"provenance": {"credentials": "sidecar"}}
+    row = replace(ROW, video_key=f"{number:064d}", metrics=told)
+    return publish_video(store, local, OUTPUT, row, sidecar=None if number % 2 else beside)
+
+
+def test_credentials_beside_a_video_are_those_of_its_bytes_after_a_death_at_any_step(
+    store: Store, tmp_path: Path
+) -> None:
+    sidecar = OUTPUT.replace(".mp4", ".c2pa")
+    for number in range(9):
+        with contextlib.suppress(ProcessDiedError):
+            _publish_with_credentials(MortalStore(store, number), tmp_path, number)
+        assert _told_truth(store)
+        for row in read_video_rows(store):
+            version = store.read(OUTPUT)
+            assert store.find(sidecar) == (b"of " + version if row.metrics else None)
+    assert store.find(sidecar) == b"of version 8"
+    assert _publish_with_credentials(MortalStore(store, 0), tmp_path, 8) == read_video_rows(store)[0]
+    _publish_with_credentials(store, tmp_path, 9)
+    assert not store.exists(sidecar)
 
 
 def test_racing_attempts_of_one_key_end_in_one_row_that_tells_the_truth(store: Store, tmp_path: Path) -> None:
