@@ -18,7 +18,7 @@ from jobs.console import say
 
 _MIB = 2**20
 #: Sides in pixels; SD1.5 has the architecture and random weights.
-SIDES = {"embedded": 128, "SD1.5, random weights": 64}
+SIDES = {"embedded": 128, "SD1.5, random weights": 256}
 QUICK_SIDE = 64
 #: Recomputing must lower the peak above the resident weights at least by this share.
 SAVED = 0.2
