@@ -52,7 +52,7 @@ DEGRADATIONS = st.one_of(
 
 
 @given(degradation=DEGRADATIONS, height=st.integers(17, 44), width=st.integers(17, 44))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 def test_the_plan_refuses_what_the_operators_refuse(degradation: Any, height: int, width: int) -> None:
     item = stage(**degradation)
     written = item["restore"]["degradation"]

@@ -54,7 +54,7 @@ def test_the_published_vectors_are_reproduced_exactly() -> None:
 
 
 @given(seed=st.integers(0, 1000), ratio=st.floats(0, 1), sources=st.integers(1, 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_source_is_kept_or_dropped_once_and_the_most_similar_are_dropped(
     seed: int, ratio: float, sources: int
 ) -> None:

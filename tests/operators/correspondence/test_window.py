@@ -34,7 +34,7 @@ def chained(steps: list[Matches]) -> list[Matches]:
 
 
 @given(dy=st.integers(-2, 2), dx=st.integers(-2, 2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_motion_within_the_window_is_recovered_exactly(dy: int, dx: int) -> None:
     found = window_matches(frame(), frame((dy, dx)), SIZE, window=5, best=2)
     height, width = SIZE

@@ -76,7 +76,7 @@ def test_the_cubic_kernel_interpolates_constants_and_straight_lines() -> None:
 
 
 @given(share=st.floats(0.05, 0.95), seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 def test_a_random_mask_hides_its_share_of_the_pixels(share: float, seed: int) -> None:
     mask = random_mask(share, seed, 120, 150)
     spread = math.sqrt(share * (1.0 - share) / mask.size)

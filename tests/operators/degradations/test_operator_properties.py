@@ -27,7 +27,7 @@ SIZES = st.builds(
     seed=st.integers(0, 30),
 )
 EXACT = [name for name in LINEAR if name not in ITERATIVE]
-few = settings(max_examples=6, deadline=None, derandomize=True)
+few = settings(max_examples=6, derandomize=True)
 
 
 @pytest.mark.parametrize("name", LINEAR)

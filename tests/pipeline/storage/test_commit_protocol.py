@@ -187,5 +187,5 @@ class CommitMachine(RuleBasedStateMachine):
                 assert self.store.read(receipt.object) == self.model[key]
 
 
-CommitMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=15, deadline=None)
+CommitMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=15)
 TestCommitAgainstADict = CommitMachine.TestCase
