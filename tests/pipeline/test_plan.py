@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.knots import KNOT_TRAVEL, LEAST_GAP
@@ -32,9 +32,6 @@ def videos(draw: st.DrawFn) -> VideoIndex:
     return index_with(FrameLooks(motion.tobytes(), cells.tobytes()), (0, *sorted(cuts)))
 
 
-#: A shared machine may pause in the middle of any example.
-unhurried = settings(deadline=None)
-
 policies = st.builds(
     ConsistencySettings,
     anchors=st.integers(1, 8),
@@ -54,7 +51,6 @@ def knots_of(looks: FrameLooks, **changes: object) -> tuple[int, ...]:
     return scene.knots
 
 
-@unhurried
 @given(videos(), policies)
 def test_chunks_tile_the_video_and_gops_tile_the_chunks(index: VideoIndex, how: ConsistencySettings) -> None:
     plan = plan_video(index, how, 1)
@@ -69,7 +65,6 @@ def test_chunks_tile_the_video_and_gops_tile_the_chunks(index: VideoIndex, how: 
         assert scene.first <= chunk.first < chunk.last <= scene.last
 
 
-@unhurried
 @given(videos(), policies)
 def test_the_knots_of_a_chunk_bracket_all_its_frames(index: VideoIndex, how: ConsistencySettings) -> None:
     plan = plan_video(index, how, 1)
@@ -84,7 +79,6 @@ def test_the_knots_of_a_chunk_bracket_all_its_frames(index: VideoIndex, how: Con
         assert len(chunk.gops) == len(starts)
 
 
-@unhurried
 @given(videos(), policies, st.integers(1, 12))
 def test_scenes_knots_anchors_and_gops_do_not_depend_on_the_size_of_chunks(
     index: VideoIndex, how: ConsistencySettings, other: int
@@ -97,7 +91,6 @@ def test_scenes_knots_anchors_and_gops_do_not_depend_on_the_size_of_chunks(
     assert gops(one) == gops(two)
 
 
-@unhurried
 @given(videos(), policies)
 def test_knots_lie_between_the_least_and_the_largest_gap_and_include_both_ends(
     index: VideoIndex, how: ConsistencySettings
@@ -112,7 +105,6 @@ def test_knots_lie_between_the_least_and_the_largest_gap_and_include_both_ends(
         assert sum(b - a for a, b in knot_intervals(scene)) == scene.last - scene.first
 
 
-@unhurried
 @given(videos(), policies)
 def test_anchors_are_knots_each_once_and_as_many_as_the_scene_is_worth(
     index: VideoIndex, how: ConsistencySettings
@@ -127,13 +119,11 @@ def test_anchors_are_knots_each_once_and_as_many_as_the_scene_is_worth(
             assert not any(flashes[anchor] for anchor in scene.anchors)
 
 
-@unhurried
 @given(videos(), policies)
 def test_a_plan_is_the_same_whenever_it_is_made(index: VideoIndex, how: ConsistencySettings) -> None:
     assert plan_video(index, how, 1) == plan_video(replace(index), replace(how), 1)
 
 
-@unhurried
 @given(st.lists(st.integers(0, 40), min_size=40, max_size=200), st.integers(20, 39))
 def test_a_knot_depends_on_the_frames_before_it_alone(pace: list[int], changed: int) -> None:
     frames = len(pace)
@@ -200,7 +190,6 @@ def test_anchors_show_what_differs_most_and_the_scene_at_its_most_usual() -> Non
     assert found == {1: (0,), 2: (0, 96), 3: (0, 16, 96)}
 
 
-@unhurried
 @given(st.integers(0, 2**32), st.integers(1, 400))
 def test_the_only_anchor_is_the_knot_with_the_least_sum_of_squared_distances(seed: int, frames: int) -> None:
     cells = np.random.default_rng(seed).integers(90, 99, (frames, LOOK_BYTES)).astype(np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.commit import Receipt
@@ -50,7 +50,6 @@ def test_the_keys_of_knots_do_not_depend_on_their_group_and_those_of_groups_do()
     assert len({unit.key for unit in (*whole.knots, *single.knots)}) > len(single.knots)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_only_what_chunks_lack_is_made_again(data: st.DataObject) -> None:
     units = THREES

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenedetect.common import FrameTimecode
 from scenedetect.detector import FlashFilter
@@ -165,7 +165,6 @@ def test_knots_are_denser_in_a_dissolve_than_around_it_and_it_is_no_cut() -> Non
     assert len([a for a, b in gaps if a >= 60]) <= 3
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([0.0, 5.0, 26.9, 27.0, 40.0, 60.0, 99.0]), min_size=1, max_size=120))
 def test_cuts_are_those_of_a_filter_that_is_asked_about_every_frame(scores: list[float]) -> None:
     rate = Fraction(30_000, 1001)
