@@ -188,5 +188,5 @@ def _estimate(planned: Sequence[PlannedVideo], settings: JobSettings) -> dict[st
     return {
         "frames_left": sum(frames for _, frames in left),
         "output_pixels_left": pixels,
-        "references_left": sum(len(unit.makes) or 1 for item in planned for unit in item.job.references),
+        "references_left": sum(len(unit.ordinals) for item in planned for unit in item.job.references),
     }
