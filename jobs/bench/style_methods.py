@@ -100,7 +100,9 @@ def _measure(
     own = rows[0]
     for row in rows:
         row["lab fall"] = round(1 - row["lab"] / own["lab"], 3)
-        row["E_warp / source"] = round(row["E_warp_x1e3"] / own["E_warp_x1e3"], 3)
+        # A still has no warp error to compare with.
+        still = not own["E_warp_x1e3"]
+        row["E_warp / source"] = None if still else round(row["E_warp_x1e3"] / own["E_warp_x1e3"], 3)
     return rows
 
 

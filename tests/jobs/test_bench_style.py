@@ -102,3 +102,13 @@ def test_each_part_of_the_bar_is_missed_alone(changes: dict[str, float], missed:
     default = {"lab fall": 0.5, "grad_ssim": 0.6, "E_warp_x1e3": 1.29, **changes}
     found = style_methods.bar("clip", {"E_warp_x1e3": 1.0}, default)
     assert [at for at, target in enumerate(found) if not target.holds] == missed
+
+
+def test_a_clip_that_stands_still_is_measured_without_a_ratio_of_warp_errors(
+    model: LatentModel, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = np.repeat(truth[:1], 3, 0)
+    monkeypatch.setattr(style_methods, "render_chunks", lambda enhancer, clip, how: [still])
+    source, default = style_methods._measure("still", still, 4, style_cases.cases()[:1], model)
+    assert (source["E_warp_x1e3"], source["E_warp / source"], default["E_warp / source"]) == (0.0, None, None)
+    assert style_methods.bar("still", source, default)[2].holds
