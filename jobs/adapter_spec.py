@@ -48,6 +48,17 @@ class ControlNet(Section):
     weight: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
 
 
+class IpAdapter(Section):
+    """Stylizations by a picture are told it beside the prompt (Ye et al. 2023): ``ip_adapter`` is a folder
+    with ip_adapter.safetensors and image_encoder/, ``scale`` the factor of what the picture adds, which a
+    method with ``aggregation`` does not use. ``layers`` style is InstantStyle (Wang et al. 2024): only those
+    layers of the model that carry style."""
+
+    ip_adapter: Place
+    scale: Annotated[float, Field(ge=0.0, le=2.0)] = 0.6
+    layers: Literal["all", "style"] = "all"
+
+
 def _kind(adapter: Any) -> str | None:
     if isinstance(adapter, Section):
         return _KINDS[type(adapter)]
@@ -60,14 +71,18 @@ _KINDS: dict[type[Section], str] = {
     Lora: "of layers",
     TextualInversion: "of words",
     ControlNet: "of frames",
+    IpAdapter: "of styles",
 }
 Adapter = Annotated[
     Annotated[Lora, Tag("of layers")]
     | Annotated[TextualInversion, Tag("of words")]
-    | Annotated[ControlNet, Tag("of frames")],
+    | Annotated[ControlNet, Tag("of frames")]
+    | Annotated[IpAdapter, Tag("of styles")],
     Discriminator(
         _kind,
         custom_error_type="adapter_kind",
-        custom_error_message="Expected a mapping with the key lora, textual_inversion or controlnet",
+        custom_error_message=(
+            "Expected a mapping with the key lora, textual_inversion, controlnet or ip_adapter"
+        ),
     ),
 ]

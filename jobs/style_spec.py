@@ -100,6 +100,8 @@ class Soc(_OfPicture):
     ``form`` proximal moves the clean estimate, as released; full differentiates the network, as in the
     paper's first algorithm. ``descriptor``: a folder with the weights of CLIP or CSD; the model's own encoder
     describes the style without one. ``shared``: all frames also read the reference as style_aligned does.
+    ``aggregation``: cross-attention is the mean of that to the text, to the tokens of an IP-Adapter, and to
+    both, in all frames.
     """
 
     name: Literal["soc"]
@@ -110,6 +112,7 @@ class Soc(_OfPicture):
     optimiser: Literal["adam", "normalised"] = "adam"
     descriptor: Place | None = None
     shared: bool = True
+    aggregation: bool = False
     statistics: Share = 1.0
 
 

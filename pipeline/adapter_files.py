@@ -10,11 +10,14 @@ from typing import Any
 
 from pipeline.errors import SpecError
 from pipeline.folder_digest import folder_digest
+from pipeline.image_prompt_fit import ENCODER, WEIGHTS
 from pipeline.keys import file_sha256
 from pipeline.settings import JobSettings
 
 #: The members of an adapter that name a file, or a folder of them.
-FILES = ("lora", "textual_inversion", "controlnet")
+FILES = ("lora", "textual_inversion", "controlnet", "ip_adapter")
+#: Those that name a folder.
+FOLDERS = ("controlnet", "ip_adapter")
 
 
 def adapter_facts(settings: JobSettings) -> list[dict[str, Any]]:
@@ -30,6 +33,8 @@ def adapter_file(number: int, adapter: Mapping[str, Any]) -> tuple[str, Path]:
     field, path = f"adapters.{number}.{kind}", Path(adapter[kind])
     if kind == "controlnet":
         _require_folder(field, path)
+    elif kind == "ip_adapter":
+        _require_image_prompt(field, path)
     elif path.suffix != ".safetensors":
         raise SpecError(
             f"{field}: {path} is no safetensors file; pickle files are never loaded: convert it, or fetch "
@@ -47,7 +52,7 @@ def adapter_file(number: int, adapter: Mapping[str, Any]) -> tuple[str, Path]:
 def _facts(number: int, adapter: Mapping[str, Any]) -> dict[str, Any]:
     field, path = adapter_file(number, adapter)
     kind = field.rpartition(".")[2]
-    sha256 = folder_digest(path) if kind == "controlnet" else file_sha256(path)
+    sha256 = folder_digest(path) if kind in FOLDERS else file_sha256(path)
     facts: dict[str, Any] = {**adapter, kind: sha256}
     if kind == "lora":
         facts["peft"] = _peft_version(field)
@@ -59,6 +64,17 @@ def _require_folder(field: str, path: Path) -> None:
         raise SpecError(
             f"{field}: {path} holds no config.json with safetensors weights; give the folder of a ControlNet "
             "as diffusers writes it",
+            field=field,
+        )
+
+
+def _require_image_prompt(field: str, path: Path) -> None:
+    encoder = path / ENCODER
+    whole = (encoder / "config.json").is_file() and any(encoder.glob("*.safetensors"))
+    if not whole or not (path / WEIGHTS).is_file():
+        raise SpecError(
+            f"{field}: {path} holds no {WEIGHTS} beside {ENCODER}/ with config.json and safetensors weights; "
+            "put the adapter and the CLIP vision tower that it was trained with there, under these names",
             field=field,
         )
 

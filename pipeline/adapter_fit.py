@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.adapter_files import adapter_file
 from pipeline.control_fit import control_misfit
 from pipeline.errors import SpecError
+from pipeline.image_prompt_fit import image_prompt_misfit, require_image_prompts_fit
 from pipeline.lora_names import lora_misfit, tensor_shapes
 from pipeline.prompt_window import prompts_of, tokenizer_of
 from pipeline.settings import JobSettings
@@ -21,8 +22,9 @@ OF_TWO_TOWERS = ("clip_l", "clip_g")
 def require_adapters_fit(settings: JobSettings, root: Path) -> dict[str, int]:
     """How many vectors each learned word has. Raises SpecError naming the field: a file that is missing or
     cannot be read, a LoRA of other layers, a word that the model knows already, that has another width or
-    that no prompt says, a ControlNet of another kind of model or without a stylization, and anything at all
-    for a model without a UNet."""
+    that no prompt says, a ControlNet of another kind of model or without a stylization, an IP-Adapter as
+    `pipeline.image_prompt_fit` says, and anything at all for a model without a UNet."""
+    require_image_prompts_fit(settings)
     words: dict[str, int] = {}
     for number, adapter in enumerate(settings.adapters):
         field, file = adapter_file(number, adapter)
@@ -55,6 +57,8 @@ def _fit(adapter: Mapping[str, Any], file: Path, root: Path) -> tuple[int, str]:
         return 0, lora_misfit(file, root)
     if "controlnet" in adapter:
         return 0, control_misfit(file, root)
+    if "ip_adapter" in adapter:
+        return 0, image_prompt_misfit(file, root, adapter["layers"])
     return _word(file, root)
 
 

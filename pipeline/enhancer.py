@@ -19,6 +19,7 @@ import torch
 from safetensors.numpy import load
 
 from operators.adapters.control import source_control
+from operators.adapters.image_prompt import load_image_prompt
 from operators.adapters.loading import adapt
 from operators.attention.install import session_of
 from operators.attention.policies.base import SharingPolicy, Unit
@@ -109,6 +110,7 @@ class Enhancer:
                 autoencoder=config.autoencoder,
             )
             adapt(self.model, config.adapters)
+            self.image_prompt = load_image_prompt(self.model, config.adapters)
             self.control = self._resources.enter_context(source_control(self.model, config.adapters))
         except ModelError as error:
             raise SpecError(f"model: {error}", field="model") from error
@@ -133,6 +135,7 @@ class Enhancer:
             self.styles,
             config.seed,
             self.control,
+            self.image_prompt,
         )
 
     def applying(self, items: Sequence[dict[str, Any]], origins: Sequence[int]) -> Enhancer:
@@ -154,16 +157,19 @@ class Enhancer:
 
     def style(self, number: int, *pictures: np.ndarray[Any, Any], weights: Sequence[float] = ()) -> bytes:
         """L0: the style bank of stage ``number`` from pictures uint8 [H, W, 3] and positive ``weights``, one
-        each (none: all alike). Raises SpecError when the weights that describe styles cannot be used."""
+        each (none: all alike). Raises SpecError when the weights that describe styles, or make prompts of
+        them, cannot be used."""
         item = self.config.enhance[number]["stylize"]
-        styles, shares = Styles(self.model, self.session), weights or [1.0] * len(pictures)
+        styles = Styles(self.model, self.session, self.image_prompt)
+        shares = weights or [1.0] * len(pictures)
+        field = f"enhance.{number}.stylize.method.descriptor"
         try:
             with torch.no_grad():
                 recipe = styles.recipe(item, style_timesteps(item))
+                field = "adapters"
                 prior, seen = BoundPrior(self.model), [self._style_picture(picture) for picture in pictures]
                 return style_to_bytes(build_bank(seen, shares, recipe, prior, self.config.model))
         except ModelError as error:
-            field = f"enhance.{number}.stylize.method.descriptor"
             raise SpecError(f"{field}: {error}", field=field) from error
 
     def anchors(self, task: FrameTask, frames: np.ndarray[Any, Any]) -> bytes:

@@ -1,1 +1,1 @@
-"""What a job adds to its checkpoint: low-rank changes of layers, learned words, control by the source."""
+"""What a job adds to its checkpoint: low-rank changes, learned words, source control, image prompts."""

@@ -17,8 +17,8 @@ from operators.text_encoders import TextEncoders
 
 def adapt(model: LatentModel, adapters: Sequence[Mapping[str, Any]]) -> None:
     """Change ``model`` as ``adapters`` say, in their order: ``{"lora": file, "weight": w}`` and
-    ``{"textual_inversion": file, "token": "<word>"}``; those that steer are `control.source_control`'s.
-    Raises ModelError naming the file."""
+    ``{"textual_inversion": file, "token": "<word>"}``; those that steer are `control.source_control`'s,
+    pictures as prompts `image_prompt.load_image_prompt`'s. Raises ModelError naming the file."""
     if adapters and not isinstance(model.unet, UNet2DConditionModel):
         raise ModelError("adapters are for models with a UNet; leave them out")
     for adapter in adapters:

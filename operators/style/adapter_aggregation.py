@@ -8,11 +8,8 @@ reading of the mapping). Style tokens are replaced by their mean, as released: w
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0
 from torch import Tensor, nn
 
@@ -54,21 +51,3 @@ class AggregatedCrossAttnProcessor(nn.Module):
         of_style = KeysValues(heads(self.to_k(style)), heads(self.to_v(style)))
         out = aggregated(heads(attn.to_q(hidden_states)), paper_combinations([], of_text, of_style))
         return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
-
-
-@contextlib.contextmanager
-def aggregate_adapter(unet: UNet2DConditionModel) -> Iterator[None]:
-    """Aggregation in every layer of ``unet`` that an IP-Adapter was loaded into, inside the block. Raises
-    OperatorError where there is none."""
-    adapted = {
-        module: module.processor
-        for module in unet.modules()
-        if isinstance(module, Attention) and isinstance(module.processor, IPAdapterAttnProcessor2_0)
-    }
-    if not adapted:
-        raise OperatorError("aggregation: no image adapter is loaded; it needs the tokens of an IP-Adapter")
-    with contextlib.ExitStack() as undo:
-        for attn, adapter in adapted.items():
-            undo.callback(attn.set_processor, adapter)
-            attn.set_processor(AggregatedCrossAttnProcessor(adapter))
-        yield

@@ -1,9 +1,9 @@
 """The style bank: everything that is computed from the style references, once per job.
 
 For each reference its inversion trajectory on the sampler's timesteps and its colours; for all together their
-weighted statistics, where asked for the statistics of their predicted noise (RIVAL), one descriptor, and a
-cheap map from latents to pictures (RB-Modulation). Plain tensors, so that it travels by reference; named by a
-digest of all it depends on.
+weighted statistics, where asked for the statistics of their predicted noise (RIVAL), one descriptor, a cheap
+map from latents to pictures (RB-Modulation), and the tokens of an image prompt (IP-Adapter). Plain tensors,
+so that it travels by reference; named by a digest of all it depends on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from operators.adapters.image_prompt import ImagePrompt
 from operators.errors import OperatorError
 from operators.inversion.fixed_point import fixed_point_invert
 from operators.solvers.base import LatentPrior
@@ -38,8 +39,8 @@ class Banked:
 @dataclass(frozen=True)
 class StyleBank:
     """``references`` whose weights sum to one; ``statistics`` of their clean latents, mixed; ``noise`` by
-    timestep, {} unless asked for; ``descriptor`` [1, D] and ``preview`` or None. ``digest`` names what all of
-    it was made of."""
+    timestep, {} unless asked for; ``descriptor`` [1, D], ``preview`` and ``image_tokens`` [2, N, D], those of
+    no picture and of the references, or None. ``digest`` names what all of it was made of."""
 
     digest: str
     references: tuple[Banked, ...]
@@ -47,6 +48,7 @@ class StyleBank:
     noise: Mapping[int, ChannelMoments] = field(default_factory=dict)
     descriptor: Tensor | None = None
     preview: LinearPreviewer | None = None
+    image_tokens: Tensor | None = None
 
     @property
     def start(self) -> ChannelMoments:
@@ -76,6 +78,8 @@ class StyleBank:
             named |= {f"noise/{t}/mean": moments.mean, f"noise/{t}/std": moments.std}
         if self.descriptor is not None:
             named["descriptor"] = self.descriptor
+        if self.image_tokens is not None:
+            named["image_tokens"] = self.image_tokens
         if self.preview is not None:
             named |= {"preview/weights": self.preview.weights, "preview/offset": self.preview.offset}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
@@ -91,14 +95,18 @@ class StyleBank:
             for name, mean in tensors.items()
             if name.startswith("noise/") and name.endswith("/mean")
         }
-        descriptor = tensors.get("descriptor")
+
+        def optional(name: str) -> Tensor | None:
+            return tensors[name].to(device) if name in tensors else None
+
         return cls(
             digest,
             tuple(Banked(tensors[f"{n}/trajectory"].to(device), w) for n, w in enumerate(weights)),
             LatentStatistics(tensors["mean"], tensors["covariance"]),
             noise,
-            None if descriptor is None else descriptor.to(device),
+            optional("descriptor"),
             _preview(tensors, device),
+            optional("image_tokens"),
         )
 
 
@@ -113,13 +121,15 @@ def _preview(tensors: Mapping[str, Tensor], device: str) -> LinearPreviewer | No
 class BankRecipe:
     """What a bank is made for. ``noise_above``: keep statistics of predicted noise above this timestep (None:
     none); ``descriptor``: describe the references with it; ``preview`` with so many pixels per latent cell
-    and side (0: none), fitted to the first reference; ``iterations`` of each inversion step."""
+    and side (0: none), fitted to the first reference; ``iterations`` of each inversion step;
+    ``image_prompt``: make tokens of the references by it."""
 
     timesteps: tuple[int, ...]
     noise_above: int | None = None
     descriptor: Descriptor | None = None
     preview: int = 0
     iterations: int = 1
+    image_prompt: ImagePrompt | None = None
 
 
 @torch.no_grad()
@@ -156,6 +166,7 @@ def build_bank(
         noise,
         None if describe is None else pooled_descriptor(describe, pictures, shares),
         fit_previewer(pictures[0], prior, recipe.preview) if recipe.preview else None,
+        None if recipe.image_prompt is None else recipe.image_prompt.tokens(pictures, shares),
     )
 
 
@@ -171,6 +182,7 @@ def bank_digest(
         "noise_above": recipe.noise_above,
         "preview": recipe.preview,
         "descriptor": None if recipe.descriptor is None else type(recipe.descriptor).__name__,
+        "image_prompt": None if recipe.image_prompt is None else str(recipe.image_prompt.folder),
         "references": [[list(p.shape), share] for p, share in zip(pictures, shares, strict=True)],
     }
     found.update(json.dumps(facts, sort_keys=True).encode())

@@ -21,11 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from operators.clip_pixels import clip_pixels
 from operators.errors import ModelError
 from operators.models import LatentModel
-
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Descriptor(Protocol):
@@ -99,22 +97,11 @@ class ClipDescriptor:
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Short side to the tower's side (bicubic), centre cut, CLIP's mean and deviation."""
-        x = _centre_square(pictures.float(), self.side) / 2 + 0.5
-        mean, std = (x.new_tensor(v).view(1, 3, 1, 1) for v in (_CLIP_MEAN, _CLIP_STD))
-        x = (x - mean) / std
+        x = clip_pixels(pictures, self.side)
         if self.style is None:
             return F.normalize(self.tower(pixel_values=x).image_embeds, dim=1)
         pooled = self.tower.vision_model(pixel_values=x).pooler_output
         return F.normalize(pooled @ self.style, dim=1)
-
-
-def _centre_square(x: Tensor, side: int) -> Tensor:
-    height, width = x.shape[2:]
-    scale = side / min(height, width)
-    size = (max(side, round(height * scale)), max(side, round(width * scale)))
-    x = F.interpolate(x, size=size, mode="bicubic", antialias=True)
-    top, left = (size[0] - side) // 2, (size[1] - side) // 2
-    return x[:, :, top : top + side, left : left + side]
 
 
 def _csd_matrix(folder: Path, width: int, device: str) -> Tensor | None:

@@ -8,13 +8,14 @@ picture to read and are told a prompt instead.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from operators.adapters.image_prompt import ImagePrompt
 from operators.attention.depth import appearance_layers
 from operators.attention.session import SharedAttention
 from operators.errors import OperatorError
@@ -28,6 +29,7 @@ from operators.solvers.dreamsampler import DreamSamplerEdit
 from operators.style.bank import BankRecipe, StyleBank
 from operators.style.descriptor import ClipDescriptor, Descriptor, EncoderDescriptor
 from operators.style.dressed import Dressed, itself
+from operators.style.image_prompted import ImagePrompted, ImageTokens
 from operators.style.optimal_control import Controlled, FullControl, ProximalControl, StyleTarget
 from operators.style.readings import (
     ReplaceThenConcat,
@@ -58,20 +60,22 @@ class Styling:
 
 @dataclass(frozen=True)
 class Styles:
-    """Builds stylings on one ``model``, whose calls report to ``session``."""
+    """Builds stylings on one ``model``, whose calls report to ``session``. With ``image_prompt`` those that
+    read a picture are told it in cross-attention too."""
 
     model: LatentModel
     session: SharedAttention
+    image_prompt: ImagePrompt | None = None
 
     def recipe(self, spec: Spec, timesteps: tuple[int, ...]) -> BankRecipe:
         """What the bank of ``spec`` must hold besides trajectories and colours."""
-        method = spec["method"]
+        method, plain = spec["method"], BankRecipe(timesteps, image_prompt=self.image_prompt)
         if method["name"] == "rival":
-            return BankRecipe(timesteps, noise_above=0)  # scenes may begin, and end it, elsewhere
+            return replace(plain, noise_above=0)  # scenes may begin, and end it, elsewhere
         if method["name"] == "soc":
             describe = descriptor_of(method.get("descriptor"), self.model)
-            return BankRecipe(timesteps, descriptor=describe, preview=self.model.vae_factor)
-        return BankRecipe(timesteps)
+            return replace(plain, descriptor=describe, preview=self.model.vae_factor)
+        return plain
 
     def styling(
         self,
@@ -96,6 +100,8 @@ class Styles:
             if method["name"] != "prompt":
                 raise OperatorError(f"stylize: {method['name']} needs a reference")
             return Styling(self._keeping(spec, timesteps), prior, None)
+        told = self._told(method, bank)
+        prior = told(prior)
         if method["name"] == "rival":
             until = rival_until(method, timesteps)
             prior = NoiseAligned(prior, {t: moments for t, moments in bank.noise.items() if t > until})
@@ -104,7 +110,9 @@ class Styles:
             if method["name"] == "styleid"
             else self._keeping(spec, timesteps),
             _colours(bank, content, method["statistics"]),
-            self._control(method, timesteps, bank) if controlled and method["name"] == "soc" else itself,
+            self._control(method, timesteps, bank, told)
+            if controlled and method["name"] == "soc"
+            else itself,
         )
         how = self._how(method, timesteps)
         return Styling(solver, prior, None if how is None else MethodReading(bank, how))
@@ -131,12 +139,31 @@ class Styles:
             return SharedWithStyle() if method["shared"] else None
         raise OperatorError(f"stylize.method.name: {name!r} is unknown, or reads no reference")
 
-    def _control(self, method: Spec, timesteps: tuple[int, ...], bank: StyleBank) -> Any:
+    def _told(self, method: Spec, bank: StyleBank) -> Callable[[LatentPrior], LatentPrior]:
+        """What tells a prior the picture of ``bank``; nothing without an adapter. Raises OperatorError where
+        the method aggregates and there is none."""
+        aggregated = method.get("aggregation", False)
+        prompt, tokens = self.image_prompt, bank.image_tokens
+        if prompt is None or tokens is None:
+            if aggregated:
+                raise OperatorError("stylize.method.aggregation: it needs the tokens of an IP-Adapter")
+            return itself
+        image = ImageTokens(tokens, self.session)
+        return lambda prior: ImagePrompted(prior, prompt, image, aggregated=aggregated)
+
+    def _control(
+        self,
+        method: Spec,
+        timesteps: tuple[int, ...],
+        bank: StyleBank,
+        told: Callable[[LatentPrior], LatentPrior],
+    ) -> Any:
         describe = descriptor_of(method.get("descriptor"), self.model)
         target = StyleTarget(bank.descriptor, describe, bank.preview)
         strength = {"iterations": method["iterations"], "rate": method["rate"]}
         if method["form"] == "full":
-            return functools.partial(FullControl, target=target, **strength)
+            # Around it too: parts of the network may run again when it is differentiated.
+            return lambda prior: told(FullControl(prior, target=target, **strength))
         control = ProximalControl(target, anchor=method["anchor"], optimiser=method["optimiser"], **strength)
         return functools.partial(Controlled, control=control, timesteps=timesteps)
 

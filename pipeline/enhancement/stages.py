@@ -12,6 +12,7 @@ import numpy as np
 from operators.acceleration.deepcache import DeepCache
 from operators.acceleration.switches import cache_schedule
 from operators.adapters.control import SourceControl
+from operators.adapters.image_prompt import ImagePrompt
 from operators.attention.session import SharedAttention
 from operators.degradations.registry import build_operator, measurement_sigma
 from operators.errors import OperatorError
@@ -48,6 +49,7 @@ class StageBuilder:
     styles: Mapping[int, StyleBank]
     seed: int
     control: SourceControl
+    image_prompt: ImagePrompt | None = None
 
     def learns(self, number: int) -> bool:
         """Whether the solver of stage ``number`` finds out something about the operator."""
@@ -105,7 +107,7 @@ class StageBuilder:
             return Stage(solver, within, self.session, key=key, cache=cache)
         spec = at_strength(item["stylize"])
         timesteps, bank = timesteps_of(spec), self.styles.get(number)
-        styling = Styles(self.model, self.session).styling(
+        styling = Styles(self.model, self.session, self.image_prompt).styling(
             spec,
             timesteps,
             None if bank is None else bank.last(len(timesteps)),

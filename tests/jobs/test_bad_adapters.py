@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from safetensors.torch import save_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from jobs.cli import app
@@ -18,7 +20,15 @@ from pipeline import adapter_files
 from pipeline.job_keys import JobKeys
 from pipeline.model_files import weights_digest
 from tests.jobs.media import write_clip
-from tests.support.tiny_models import save_tiny_controlnet, save_tiny_sd, save_tiny_sd3, tiny_sd_unet
+from tests.support.tiny_models import (
+    save_tiny_controlnet,
+    save_tiny_image_prompt,
+    save_tiny_sd,
+    save_tiny_sd3,
+    save_tiny_sdxl,
+    tiny_sd_unet,
+    tiny_sdxl_unet,
+)
 
 pytest.importorskip("peft", reason="LoRA is read by peft: pip install 'reelweave[lora]'")
 
@@ -34,6 +44,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tiny_sd(root / "sd")
     save_tiny_sd3(root / "sd3")
     save_tiny_controlnet(root / "tile", tiny_sd_unet())
+    save_tiny_image_prompt(root / "ip", tiny_sd_unet())
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(root / "ink.png")
     write_lora(root / "lora.safetensors", 32)
     write_lora(root / "wide.safetensors", 320)
     save_file({"a": torch.zeros(3, 32)}, root / "word.safetensors")
@@ -50,7 +62,7 @@ def write_lora(file: Path, width: int, value: float = 0.0) -> None:
 
 
 def write_job(place: Path, *adapters: dict[str, Any], model: str = "sd", item: Any = PROMPTED) -> Path:
-    files = ("lora", "textual_inversion", "controlnet")
+    files = ("lora", "textual_inversion", "controlnet", "ip_adapter")
     placed = [{n: str(place / v) if n in files else v for n, v in adapter.items()} for adapter in adapters]
     job = {
         "name": "adapted",
@@ -74,6 +86,7 @@ def plan(path: Path) -> Result:
 
 LORA = {"lora": "lora.safetensors"}
 WORD = {"textual_inversion": "word.safetensors", "token": "<mine>"}
+IP = {"ip_adapter": "ip"}
 DENOISE = {"restore": {"degradation": {"kind": "denoise", "noise": 0.1}}}
 
 
@@ -147,6 +160,8 @@ def test_keys_change_with_every_member_of_an_adapter_and_with_the_bytes_of_its_f
     keys = [key(), key(LORA), key(other), key({**LORA, "weight": 0.5}), key(LORA, other), key(other, LORA)]
     keys += [key(WORD), key({**WORD, "token": "<yours>"})]
     tile, other = {"controlnet": "tile", "condition": "tile"}, write_controlnet(place, "other", seed=1)
+    keys += [key(IP), key({**IP, "scale": 1.0}), key({**IP, "layers": "style"})]
+    keys += [key(write_image_prompt(place, "ip_other", seed=1))]
     keys += [key(tile), key({**tile, "condition": "softedge"}), key({**tile, "weight": 1.0}), key(other)]
     assert len(set(keys)) == len(keys)
 
@@ -186,3 +201,74 @@ def test_a_controlnet_is_refused_where_it_does_not_fit_and_names_what_differs(pl
         assert found.exit_code == 2, words
         assert "adapters.0" in found.stderr
         assert words in " ".join(found.stderr.split()), found.stderr
+
+
+def by_picture(place: Path, **told: Any) -> dict[str, Any]:
+    return {"stylize": {"reference": str(place / "ink.png"), **told}}
+
+
+def write_image_prompt(place: Path, name: str, seed: int = 0, **changes: Any) -> dict[str, Any]:
+    """An adapter of its own, with tensors replaced, or left out where they are None."""
+    file = save_tiny_image_prompt(place / name, tiny_sd_unet(), seed) / "ip_adapter.safetensors"
+    held = {**load_file(file), **{key.replace("__", "."): tensor for key, tensor in changes.items()}}
+    save_file({key: tensor for key, tensor in held.items() if tensor is not None}, file)
+    return {"ip_adapter": name}
+
+
+def test_an_image_prompt_is_refused_where_it_does_not_fit_and_says_what_would(place: Path) -> None:
+    picture = by_picture(place)
+    for item in (picture, by_picture(place, method={"name": "rival"}, prompt="in", guidance=3.0)):
+        found = plan(write_job(place, {**IP, "layers": "style"}, item=item))
+        assert found.exit_code == 0, found.stderr
+    (place / "no_encoder").mkdir(exist_ok=True)
+    (place / "no_encoder" / "ip_adapter.safetensors").write_bytes(b"")
+    save_tiny_image_prompt(place / "ip_xl", tiny_sdxl_unet())
+    broken = write_image_prompt(place, "ip_torn")
+    (place / "ip_torn" / "ip_adapter.safetensors").write_bytes(b"torn")
+    face = write_image_prompt(place, "ip_face", image_proj__proj__weight=None)
+    other = write_image_prompt(place, "ip_bigG", image_proj__proj__weight=torch.zeros(128, 20))
+    flat = write_image_prompt(place, "ip_flat", ip_adapter__1__to_k_ip__weight=torch.zeros(64, 32))
+    cut = write_image_prompt(place, "ip_cut", ip_adapter__1__to_k_ip__weight=None)
+    for adapter, item, words in (
+        ({"ip_adapter": "nowhere"}, picture, "holds no ip_adapter.safetensors beside image_encoder/"),
+        ({"ip_adapter": "no_encoder"}, picture, "holds no ip_adapter.safetensors beside image_encoder/"),
+        ({"ip_adapter": "ip_xl"}, picture, "4 tokens of 64 numbers, and this model reads 32"),
+        (broken, picture, "no safetensors file"),
+        (face, picture, "is no plain IP-Adapter"),
+        (other, picture, "reads embeddings of 20 numbers, and image_encoder/ makes 12"),
+        (flat, picture, "to_k_ip.weight of shape [64, 32], and the layer is [32, 32] here"),
+        (cut, picture, "was made for another kind of model"),
+        (IP, {"stylize": {**PROMPTED["stylize"], "prompt": "in"}}, "no stylization with a reference"),
+        (IP, DENOISE, "no stylization with a reference"),
+        ({**IP, "scale": 3.0}, picture, "must be at most 2"),
+        ({**IP, "layers": "layout"}, picture, "expected 'all' or 'style'"),
+    ):
+        found = plan(write_job(place, adapter, item=item))
+        assert found.exit_code == 2, words
+        assert "adapters.0" in found.stderr
+        assert words in " ".join(found.stderr.split()), found.stderr
+
+
+def test_image_prompts_are_refused_beside_what_takes_their_place(place: Path) -> None:
+    soc = {"method": {"name": "soc", "aggregation": True}}
+    blend = {"prompt": "in", "blend": [{"prompt": "ink", "weight": 0.5}]}
+    for adapters, item, model, words in (
+        ([IP, IP], by_picture(place), "sd", "adapters.1.ip_adapter: it is the second one"),
+        ([], by_picture(place, **soc), "sd", "enhance.0.stylize.method.aggregation: it averages"),
+        ([IP], by_picture(place, **blend), "sd", "enhance.0.stylize.blend: prompts are blended"),
+        ([IP], by_picture(place), "embedded", "it has no text_encoder/"),
+        ([IP], DENOISE, "sd3", "adapters.0.ip_adapter: it shows the model a style's picture"),
+        ([IP], by_picture(place), "sd3", "use a model with a UNet"),
+    ):
+        path = write_job(place, *adapters, item=item, model=model)
+        found = plan(path)
+        assert found.exit_code == 2, words
+        assert words in " ".join(found.stderr.split()), found.stderr
+
+
+def test_an_image_prompt_for_sdxl_fits_its_layers(place: Path) -> None:
+    save_tiny_sdxl(place / "sdxl")
+    save_tiny_image_prompt(place / "ip_sdxl", tiny_sdxl_unet())
+    adapter = {"ip_adapter": "ip_sdxl", "layers": "style"}
+    found = plan(write_job(place, adapter, model="sdxl", item=by_picture(place)))
+    assert found.exit_code == 0, found.stderr

@@ -30,6 +30,7 @@ EVERYTHING: dict[str, Any] = {
         {"lora": "ink.safetensors", "weight": 0.5},
         {"textual_inversion": "word.safetensors", "token": "<mine>"},
         {"controlnet": "tile/", "condition": "tile", "weight": 0.7},
+        {"ip_adapter": "ip/", "scale": 0.6, "layers": "style"},
     ],
     "enhance": [
         {
@@ -113,6 +114,7 @@ def test_the_schema_never_refuses_what_a_run_takes_whatever_one_value_is_changed
         {"adapters": [{"weight": 1.0}]},
         {"adapters": [{"lora": "ink.safetensors", "weight": 5.0}]},
         {"adapters": [{"controlnet": "tile/", "condition": "hed"}]},
+        {"adapters": [{"ip_adapter": "ip/", "layers": "layout"}]},
         {"enhance": [{"restore": {}}]},
         {"enhance": [{"restore": {"degradation": {"kind": "denoise"}}}]},
         {"enhance": [{"restore": {"degradation": {"kind": "denoise", "noise": 2.0}}}]},

@@ -25,6 +25,8 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     T5Config,
     T5EncoderModel,
 )
@@ -194,6 +196,35 @@ def save_tiny_controlnet(folder: Path, unet: UNet2DConditionModel, seed: int = 0
         elif name.startswith("controlnet_") and not weight.any():
             torch.nn.init.normal_(weight, std=0.2)
     network.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_image_prompt(folder: Path, unet: UNet2DConditionModel, seed: int = 0) -> Path:
+    """An IP-Adapter for ``unet`` in the layout that it was published in, beside a vision tower."""
+    torch.manual_seed(seed)
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        projection_dim=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+    )
+    CLIPVisionModelWithProjection(config).save_pretrained(folder / "image_encoder")
+    width = unet.config.cross_attention_dim
+    state = {
+        "image_proj.proj.weight": torch.randn(4 * width, 12),
+        "image_proj.proj.bias": torch.randn(4 * width),
+        "image_proj.norm.weight": torch.ones(width),
+        "image_proj.norm.bias": torch.zeros(width),
+    }
+    layers = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    for n, name in enumerate(layers):
+        inner = unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
+        for key in ("to_k_ip", "to_v_ip"):
+            state[f"ip_adapter.{2 * n + 1}.{key}.weight"] = torch.randn(inner, width)
+    save_file(state, folder / "ip_adapter.safetensors")
     return folder
 
 

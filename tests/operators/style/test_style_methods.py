@@ -24,7 +24,7 @@ from operators.errors import ModelError, OperatorError
 from operators.inversion.ddim import ddim_invert
 from operators.models import LatentModel
 from operators.solvers.base import restore
-from operators.style.adapter_aggregation import aggregate_adapter
+from operators.style.adapter_aggregation import AggregatedCrossAttnProcessor
 from operators.style.aggregation import KeysValues, aggregated, paper_combinations
 from operators.style.descriptor import ClipDescriptor, EncoderDescriptor, pooled_descriptor
 from operators.style.latent_adain import adain_latents, channel_moments, pooled_channel_moments
@@ -313,24 +313,19 @@ def test_aggregation_averages_the_papers_combinations() -> None:
 
 
 @torch.no_grad()
-def test_aggregation_takes_the_place_of_a_loaded_adapter_and_gives_it_back() -> None:
-    net = layout("sd15")
-    with pytest.raises(OperatorError, match="no image adapter"), aggregate_adapter(net.unet):
-        pass
-    attn = net.unet.up_blocks[3].attentions[0].transformer_blocks[0].attn2
+def test_aggregation_attends_with_the_projections_of_an_adapter() -> None:
+    attn = layout("sd15").unet.up_blocks[3].attentions[0].transformer_blocks[0].attn2
     with torch.random.fork_rng():
         torch.manual_seed(7)
         adapter = IPAdapterAttnProcessor2_0(32, cross_attention_dim=32, num_tokens=(4,))
-    attn.set_processor(adapter)
     x, text, image = normal(2, 9, 32, seed=1), normal(2, 7, 32, seed=2), normal(2, 1, 4, 32, seed=3)
-    with aggregate_adapter(net.unet):
-        found = attn(x, encoder_hidden_states=(text, [image]))
-        # A style picture whose tokens look to the layer as its text does is the text.
-        adapter.to_k_ip[0].weight.copy_(attn.to_k.weight)
-        adapter.to_v_ip[0].weight.copy_(attn.to_v.weight)
-        one_word = text.mean(1, keepdim=True).expand(-1, 4, -1)
-        same = attn(x, encoder_hidden_states=(one_word, [one_word[:, None]]))
-    assert attn.processor is adapter
+    attn.set_processor(AggregatedCrossAttnProcessor(adapter))
+    found = attn(x, encoder_hidden_states=(text, [image]))
+    # A style picture whose tokens look to the layer as its text does is the text.
+    adapter.to_k_ip[0].weight.copy_(attn.to_k.weight)
+    adapter.to_v_ip[0].weight.copy_(attn.to_v.weight)
+    one_word = text.mean(1, keepdim=True).expand(-1, 4, -1)
+    same = attn(x, encoder_hidden_states=(one_word, [one_word[:, None]]))
     assert found.shape == x.shape
     attn.set_processor(AttnProcessor2_0())
     torch.testing.assert_close(same, attn(x, encoder_hidden_states=one_word), atol=1e-5, rtol=1e-5)
