@@ -71,7 +71,8 @@ from pipeline.objects import ObjectInfo
 from pipeline.proof import is_published, note_proven
 from pipeline.store import Store
 
-_PUBLISH_ATTEMPTS = 4
+#: An attempt that has published does not come back, so of n at once each is refused n - 1 times at most.
+_PUBLISH_ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
